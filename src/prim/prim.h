@@ -1,0 +1,101 @@
+/* prim: the operating system behind one contract.
+ *
+ * One folder per system implements it (linux/ first); nothing above this layer knows which system it is on.
+ * Functions return 0 or a code of plait/error.h. They may be called from any thread unless said otherwise.
+ * Times are nanoseconds of the monotonic clock; a deadline is absolute and PLAIT_PRIM_FOREVER never comes.
+ */
+#ifndef PLAIT_PRIM_H
+#define PLAIT_PRIM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "plait/error.h"
+
+#define PLAIT_PRIM_FOREVER INT64_MAX
+#define PLAIT_PRIM_CACHE_LINE 64
+
+/* ---- time and processor ---- */
+
+/* Nanoseconds since an arbitrary start, never running backwards. Does not block. */
+int64_t plait_prim_now(void);
+
+/* Hints to the processor that the caller spins. */
+void plait_prim_relax(void);
+
+/* Gives the rest of the caller's time slice away. */
+void plait_prim_yield(void);
+
+/* How many processors this process may use: the smallest of those online, the affinity mask, and the
+ * cgroup (v1 or v2) quota rounded up; at least 1. Reads files; not for hot paths. */
+int plait_prim_cpu_count(void);
+
+size_t plait_prim_page_size(void);
+
+/* ---- waiting on a word ---- */
+
+/* Blocks while *word == expected, until woken, the deadline, or a signal.
+ * PLAIT_OK: woken, or the word already differed, or spuriously: check your condition again.
+ * PLAIT_TIMEOUT: the deadline passed. PLAIT_INTERRUPTED: a signal handler ran in this thread.
+ * `shared`: the word lies in memory that several processes map. */
+int plait_prim_wait(const volatile void *word, uint32_t expected, int64_t deadline, bool shared);
+
+/* Wakes at most `count` threads that wait on the word (INT32_MAX: all). Does not block. */
+void plait_prim_wake(const volatile void *word, int count, bool shared);
+
+/* ---- threads ---- */
+
+typedef struct plait_prim_thread {
+    uintptr_t handle;
+} plait_prim_thread_t;
+
+/* Starts a thread with every asynchronous signal blocked, so that signals reach the threads that the
+ * embedding program made. `name` (at most 15 bytes are shown) may be NULL. `stack_size` 0: the system's
+ * default. The thread must be joined or detached. */
+int plait_prim_thread_start(plait_prim_thread_t *thread, void (*main)(void *argument), void *argument,
+                            const char *name, size_t stack_size);
+
+/* Waits for the thread to end. Blocks; once per thread. */
+void plait_prim_thread_join(plait_prim_thread_t thread);
+void plait_prim_thread_detach(plait_prim_thread_t thread);
+
+/* An identifier of the calling thread, unique among the living threads of the process; never 0. */
+uint64_t plait_prim_thread_id(void);
+
+/* ---- a mutual-exclusion lock of one word, for threads of one process; 0 is unlocked ---- */
+
+typedef struct plait_prim_lock {
+    uint32_t word; /* touched only by the functions below */
+} plait_prim_lock_t;
+
+void plait_prim_lock(plait_prim_lock_t *lock);
+void plait_prim_unlock(plait_prim_lock_t *lock);
+
+/* ---- maps of memory ---- */
+
+typedef struct plait_prim_map {
+    void *base;
+    size_t size;    /* a multiple of the page size */
+    int descriptor; /* -1 for private memory */
+} plait_prim_map_t;
+
+/* Reserves `size` bytes (rounded up) of zeroed memory, committed as it is touched. `shared`: backed by a
+ * descriptor that a child process can map too. Owner: the caller, until plait_prim_map_close. */
+int plait_prim_map_create(plait_prim_map_t *map, size_t size, bool shared);
+
+/* Maps another process's shared map by its descriptor, which the map then owns. */
+int plait_prim_map_open(plait_prim_map_t *map, int descriptor, size_t size);
+
+/* Gives the pages of [offset, offset + size) back to the system; they read as zero afterwards. */
+int plait_prim_map_discard(plait_prim_map_t *map, size_t offset, size_t size);
+
+void plait_prim_map_close(plait_prim_map_t *map);
+
+/* ---- processes ---- */
+
+/* Grows by one in the child of every fork since the first call in this process, so that whoever keeps the
+ * number can tell that its threads did not come along. Does not block. */
+uint32_t plait_prim_fork_count(void);
+
+#endif
