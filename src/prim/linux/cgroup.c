@@ -191,7 +191,7 @@ static int smaller_limit(int a, int b) {
 static const char *path_below_mount(const struct hierarchy *hierarchy) {
     size_t length = strlen(hierarchy->top);
     const char *group = hierarchy->group;
-    if (strncmp(group, "/..", 3) == 0)
+    if (group[0] != '/' || strncmp(group, "/..", 3) == 0)
         return "";
     if (length <= 1)
         return group;
