@@ -1,0 +1,1 @@
+"""What the scripts in tools/ share: interpreters, environments and the stages of `make test`."""
