@@ -81,6 +81,8 @@ def run(options: argparse.Namespace) -> int:
     files = list_files(root, skip_packages=whole_library)
     if not files:
         return _complain(f"no .py files below {root}")
+    if not options.chart.absolute().parent.is_dir():
+        return _complain(f"no folder for {options.chart}")  # now, not after minutes of work
     contest = Contest(
         title=f"{len(files):,} files of {'the standard library' if whole_library else root}",
         root=root,
