@@ -922,8 +922,7 @@ PyObject_VisitManagedDict(PyObject *obj, visitproc visit, void *arg)
 {
     PyObject **dict = _PyObject_GetDictPtr(obj);
     if (dict == NULL || *dict == NULL) {
-        // Nothing to do.
-        return 0;
+        return -1;
     }
     Py_VISIT(*dict);
     return 0;
@@ -1426,11 +1425,6 @@ PyUnicodeWriter_WriteStr(PyUnicodeWriter *writer, PyObject *obj)
 static inline int
 PyUnicodeWriter_WriteRepr(PyUnicodeWriter *writer, PyObject *obj)
 {
-    if (obj == NULL) {
-        return _PyUnicodeWriter_WriteASCIIString((_PyUnicodeWriter*)writer,
-                                                 "<NULL>", 6);
-    }
-
     PyObject *str = PyObject_Repr(obj);
     if (str == NULL) {
         return -1;
