@@ -1,18 +1,20 @@
 /* flat: position-independent, immutable images of Python data.
  *
- * The same bytes are a task's message, a shared object and a file. docs/format/ specifies them byte by byte;
- * this header is the writer (values are put one by one, containers before their items, so that cycles can be
- * written) and the reader (bodies are looked up one by one, each access checked: a reader never trusts its
- * input). Neither knows Python: the binding turns objects into values and back.
+ * The same bytes are a task's message, a shared object and a file. docs/format/ specifies them byte
+ * by byte; this header is the writer (values are put one by one, containers before their items, so
+ * that cycles can be written) and the reader (bodies are looked up one by one, each access checked:
+ * a reader never trusts its input). Neither knows Python: the binding turns objects into values and
+ * back.
  *
- * A message is a header and then bodies, each 8-aligned. A *value* is one 64-bit word: a double as it is, or
- * one of three tags in the top 16 bits, which no double but some NaNs has: a 48-bit integer, a constant, or a
- * reference to a body (its offset / 8). A *body* is one head word (type, flags, length) and its payload:
- * bytes, or words that are values again.
+ * A message is a header and then bodies, each 8-aligned. A *value* is one 64-bit word: a double as
+ * it is, or one of three tags in the top 16 bits, which no double but some NaNs has: a 48-bit
+ * integer, a constant, or a reference to a body (its offset / 8). A *body* is one head word (type,
+ * flags, length) and its payload: bytes, or words that are values again.
  *
  * Design: docs/design/flat.md. Byte by byte: docs/format/flat.md.
  *
- * Threads: a writer belongs to one thread; a finished message may be read by any number of threads at once.
+ * Threads: a writer belongs to one thread; a finished message may be read by any number of threads
+ * at once.
  */
 #ifndef PLAIT_FLAT_H
 #define PLAIT_FLAT_H
@@ -112,10 +114,10 @@ static inline double plait_flat_to_double(plait_flat_value_t value)
 
 /* ---- bodies ---- */
 
-/* X(name, number, shape): BYTES: `length` bytes follow, padded with zeros to 8. FIXED_n: n bytes, length is
- * n. WORDS: `length` values follow. WORDS_n: n values, length is n. PAIRS: 2 * `length` values. TEXT:
- * `length` code points of the width in the flags, padded like BYTES. BUFFER: zeros up to the next multiple of
- * 64 from the message's start, then `length` bytes, padded like BYTES. */
+/* X(name, number, shape): BYTES: `length` bytes follow, padded with zeros to 8. FIXED_n: n bytes,
+ * length is n. WORDS: `length` values follow. WORDS_n: n values, length is n. PAIRS: 2 * `length`
+ * values. TEXT: `length` code points of the width in the flags, padded like BYTES. BUFFER: zeros up
+ * to the next multiple of 64 from the message's start, then `length` bytes, padded like BYTES. */
 #define PLAIT_FLAT_TYPES(X)                                                                        \
     X(INT, 1, BYTES)        /* magnitude, little-endian, no leading zeros; FLAG_NEGATIVE */        \
     X(FLOAT, 2, FIXED_8)    /* a NaN whose bits look like a tag */                                 \
@@ -155,16 +157,12 @@ enum {
     PLAIT_FLAT_FLAG_SHARED = 1,   /* any type: more than one value refers to this body */
     PLAIT_FLAT_FLAG_NEGATIVE = 2, /* INT */
     PLAIT_FLAT_FLAG_READONLY = 2, /* BUFFER */
-    PLAIT_FLAT_FLAG_INDEXED = 2,  /* DICT, SET, FROZENSET: reserved for a hash index, rejected so far */
+    PLAIT_FLAT_FLAG_INDEXED = 2,  /* DICT, SET, FROZENSET: reserved, rejected so far */
     PLAIT_FLAT_WIDTH_SHIFT = 1    /* STR: two bits, one of the widths below */
 };
 
-enum { /* the narrowest that holds the text; bytes per code point are 1, 1, 2, 4 */
-    PLAIT_FLAT_ASCII = 0,
-    PLAIT_FLAT_LATIN1 = 1,
-    PLAIT_FLAT_UCS2 = 2,
-    PLAIT_FLAT_UCS4 = 3
-};
+/* Widths: the narrowest that holds the text. Bytes per code point are 1, 1, 2, 4. */
+enum { PLAIT_FLAT_ASCII = 0, PLAIT_FLAT_LATIN1 = 1, PLAIT_FLAT_UCS2 = 2, PLAIT_FLAT_UCS4 = 3 };
 
 static inline uint64_t plait_flat_head(unsigned type, unsigned flags, uint64_t length)
 {
@@ -202,8 +200,8 @@ typedef struct plait_flat_writer {
     size_t capacity;
 } plait_flat_writer_t;
 
-/* `hint`: bytes expected, 0 where unknown. `alloc` outlives the writer. PLAIT_OK, PLAIT_TOO_BIG or PLAIT_NOMEM;
- * an error leaves nothing to free. */
+/* `hint`: bytes expected, 0 where unknown. `alloc` outlives the writer. PLAIT_OK, PLAIT_TOO_BIG or
+ * PLAIT_NOMEM; an error leaves nothing to free. */
 int plait_flat_writer_init(plait_flat_writer_t *writer, const plait_alloc_t *alloc, size_t hint);
 
 /* Frees the buffer; also fine after finish (which takes it away). */
@@ -233,34 +231,34 @@ static inline plait_flat_value_t plait__flat_ref(size_t offset)
     return (PLAIT_FLAT_TAG_REF << 48) | (uint64_t)offset / 8;
 }
 
-/* The functions below add one body and give the value that refers to it. They return PLAIT_OK, PLAIT_NOMEM
- * or PLAIT_TOO_BIG; after an error the writer is only good for reset and fini. */
+/* The functions below add one body and give the value that refers to it. They return PLAIT_OK,
+ * PLAIT_NOMEM or PLAIT_TOO_BIG; after an error the writer is only good for reset and fini. */
 
-/* A body of bytes (INT, BYTES, BYTEARRAY, FLOAT, COMPLEX, UUID): `data` is copied; it may be NULL where size
- * is 0. The caller keeps the type's rules: an INT is one that does not fit a value and has no leading zeros, a
- * FLOAT one that plait_flat_from_double refused. */
-int plait_flat_put_bytes(plait_flat_writer_t *writer, unsigned type, unsigned flags, const void *data,
-                         size_t size, plait_flat_value_t *value);
+/* A body of bytes (INT, BYTES, BYTEARRAY, FLOAT, COMPLEX, UUID): `data` is copied; it may be NULL
+ * where size is 0. The caller keeps the type's rules: an INT is one that does not fit a value and
+ * has no leading zeros, a FLOAT one that plait_flat_from_double refused. */
+int plait_flat_put_bytes(plait_flat_writer_t *writer, unsigned type, unsigned flags,
+                         const void *data, size_t size, plait_flat_value_t *value);
 
-/* Text of `length` code points, stored at `width` as they are in memory; `width` is the narrowest that holds
- * them. */
-int plait_flat_put_text(plait_flat_writer_t *writer, unsigned width, const void *data, size_t length,
-                        plait_flat_value_t *value);
+/* Text of `length` code points, stored at `width` as they are in memory; `width` is the narrowest
+ * that holds them. */
+int plait_flat_put_text(plait_flat_writer_t *writer, unsigned width, const void *data,
+                        size_t length, plait_flat_value_t *value);
 
-/* A container of `words` values, all None until plait_flat_set fills them in. `length` is what the head
- * says (for DICT: words / 2). */
+/* A container of `words` values, all None until plait_flat_set fills them in. `length` is what the
+ * head says (for DICT: words / 2). */
 int plait_flat_put_words(plait_flat_writer_t *writer, unsigned type, size_t words, size_t length,
                          plait_flat_value_t *value);
 
-/* A BUFFER of `size` bytes at a multiple of PLAIT_FLAT_BUFFER_ALIGNMENT from the message's start; *data is
- * where the caller writes all of them before the next put, which may move it. They are as aligned in memory as
- * the block that the allocator gave. */
+/* A BUFFER of `size` bytes at a multiple of PLAIT_FLAT_BUFFER_ALIGNMENT from the message's start;
+ * *data is where the caller writes all of them before the next put, which may move it. They are as
+ * aligned in memory as the block that the allocator gave. */
 int plait_flat_put_buffer(plait_flat_writer_t *writer, unsigned flags, size_t size, void **data,
                           plait_flat_value_t *value);
 
 /* Sets word `index` of a container that put_words made. */
-static inline void plait_flat_set(plait_flat_writer_t *writer, plait_flat_value_t container, size_t index,
-                                  plait_flat_value_t item)
+static inline void plait_flat_set(plait_flat_writer_t *writer, plait_flat_value_t container,
+                                  size_t index, plait_flat_value_t item)
 {
     size_t offset = (size_t)(container & PLAIT_FLAT_PAYLOAD_MASK) * 8 + 8 + index * 8;
     assert(plait_flat_is_ref(container) && offset + 8 <= writer->used);
@@ -274,11 +272,12 @@ static inline void plait_flat_mark_shared(plait_flat_writer_t *writer, plait_fla
     writer->base[(size_t)(value & PLAIT_FLAT_PAYLOAD_MASK) * 8 + 1] |= PLAIT_FLAT_FLAG_SHARED;
 }
 
-/* Writes the header; the message is [*message, *message + *size), owned by the caller (free it with the
- * writer's allocator; the block may be larger than the message, resize shrinks it); the writer is empty
- * afterwards and can be used again after init. `flags`: 0 or PLAIT_FLAT_HAS_CHECKSUM, else PLAIT_INVALID. */
-int plait_flat_finish(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags, void **message,
-                      size_t *size);
+/* Writes the header; the message is [*message, *message + *size), owned by the caller (free it with
+ * the writer's allocator; the block may be larger than the message, resize shrinks it); the writer
+ * is empty afterwards and can be used again after init. `flags`: 0 or PLAIT_FLAT_HAS_CHECKSUM, else
+ * PLAIT_INVALID. */
+int plait_flat_finish(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
+                      void **message, size_t *size);
 
 /* ---- reading ---- */
 
@@ -291,18 +290,19 @@ typedef struct plait_flat_reader {
 typedef struct plait_flat_body {
     unsigned type; /* one of PLAIT_FLAT_TYPES, its shape checked */
     unsigned flags;
-    uint64_t length;             /* as in the head: bytes, code points, values or pairs */
-    const unsigned char *bytes;  /* the payload */
-    size_t byte_count;           /* of the payload without padding */
-    size_t words;                /* values in it; 0 for bodies of bytes */
+    uint64_t length;            /* as in the head: bytes, code points, values or pairs */
+    const unsigned char *bytes; /* the payload */
+    size_t byte_count;          /* of the payload without padding */
+    size_t words;               /* values in it; 0 for bodies of bytes */
 } plait_flat_body_t;
 
-/* Checks the header: magic, version, flags, that its size is `size`, and the checksum where there is one.
- * `message` is aligned to 8 (else PLAIT_INVALID) and stays where it is while the reader is used. PLAIT_OK,
- * PLAIT_CORRUPT, or PLAIT_UNSUPPORTED for another version of the format. */
+/* Checks the header: magic, version, flags, that its size is `size`, and the checksum where there
+ * is one. `message` is aligned to 8 (else PLAIT_INVALID) and stays where it is while the reader is
+ * used. PLAIT_OK, PLAIT_CORRUPT, or PLAIT_UNSUPPORTED for another version of the format. */
 int plait_flat_open(plait_flat_reader_t *reader, const void *message, size_t size);
 
-/* True for a double, an integer, a constant that exists, or any reference; false for what no value is. */
+/* True for a double, an integer, a constant that exists, or any reference; false for what no value
+ * is. */
 static inline bool plait_flat_is_value(plait_flat_value_t value)
 {
     return (value >> 48) <= PLAIT_FLAT_TAG_REF &&
@@ -322,9 +322,10 @@ typedef struct plait__flat_shape {
 
 extern const plait__flat_shape_t plait__flat_shapes[PLAIT_FLAT_TYPE_END];
 
-/* Looks up the body that a REF value names, checking offset, type, flags, length and bounds. O(1); it does
- * not look into the payload. PLAIT_OK, or PLAIT_CORRUPT (also for what is not a REF), then *body is untouched.
- * A STR body's code points are checked against its width by plait_flat_check_text, since that is O(n). */
+/* Looks up the body that a REF value names, checking offset, type, flags, length and bounds. O(1);
+ * it does not look into the payload. PLAIT_OK, or PLAIT_CORRUPT (also for what is not a REF), then
+ * *body is untouched. A STR body's code points are checked against its width by
+ * plait_flat_check_text, since that is O(n). */
 static inline int plait_flat_get(const plait_flat_reader_t *reader, plait_flat_value_t ref,
                                  plait_flat_body_t *body)
 {
@@ -355,8 +356,8 @@ static inline int plait_flat_get(const plait_flat_reader_t *reader, plait_flat_v
     return PLAIT_OK;
 }
 
-/* Whether the code points are what the width promises (also: not all would fit the next narrower one).
- * PLAIT_OK or PLAIT_CORRUPT. */
+/* Whether the code points are what the width promises (also: not all would fit the next narrower
+ * one). PLAIT_OK or PLAIT_CORRUPT. */
 int plait_flat_check_text(const plait_flat_body_t *body);
 
 /* Word `index` (< body->words) of a body of values. */
@@ -367,19 +368,21 @@ static inline plait_flat_value_t plait_flat_word(const plait_flat_body_t *body, 
     return value;
 }
 
-/* The most bodies that a well-formed message of this size can hold. It bounds how many a decoder visits, not
- * how many bytes it copies: see plait_flat_charge. */
+/* The most bodies that a well-formed message of this size can hold. It bounds how many a decoder
+ * visits, not how many bytes it copies: see plait_flat_charge. */
 static inline size_t plait_flat_body_limit(const plait_flat_reader_t *reader)
 {
     return reader->size / 8;
 }
 
-/* What makes decoding linear whatever the message says. A decoder starts with *budget = reader.size and
- * charges every body that it builds; one it has built and remembers (FLAG_SHARED) is free. Well-formed bodies
- * do not overlap and are built once, so they cost no more than the message's size; PLAIT_CORRUPT beyond. */
+/* What makes decoding linear whatever the message says. A decoder starts with *budget = reader.size
+ * and charges every body that it builds; one it has built and remembers (FLAG_SHARED) is free.
+ * Well-formed bodies do not overlap and are built once, so they cost no more than the message's
+ * size; PLAIT_CORRUPT beyond. */
 static inline int plait_flat_charge(size_t *budget, const plait_flat_body_t *body)
 {
-    /* A payload lies inside the message, whose size is a multiple of 8: rounding up cannot overflow. */
+    /* A payload lies inside the message, whose size is a multiple of 8: rounding up cannot
+     * overflow. */
     size_t span = sizeof(uint64_t) + ((body->byte_count + 7) & ~(size_t)7);
     if (span > *budget)
         return PLAIT_CORRUPT;
@@ -387,10 +390,11 @@ static inline int plait_flat_charge(size_t *budget, const plait_flat_body_t *bod
     return PLAIT_OK;
 }
 
-/* Walks the whole message without recursion, in linear time: that bodies follow each other without gap or
- * overlap, every value and reference, every flag, every text, every padding byte, what each type says of its
- * items, and that bodies referred to twice say so. For files, tests and fuzzing. What plait_flat_open answers,
- * or PLAIT_CORRUPT, or PLAIT_NOMEM (it takes a quarter of a bit per byte). */
+/* Walks the whole message without recursion, in linear time: that bodies follow each other without
+ * gap or overlap, every value and reference, every flag, every text, every padding byte, what each
+ * type says of its items, and that bodies referred to twice say so. For files, tests and fuzzing.
+ * What plait_flat_open answers, or PLAIT_CORRUPT, or PLAIT_NOMEM (it takes a quarter of a bit per
+ * byte). */
 int plait_flat_is_valid(const void *message, size_t size, const plait_alloc_t *alloc);
 
 #ifdef __cplusplus

@@ -1,17 +1,17 @@
 /* checksum: CRC-32C by the processor's instruction, or by tables eight bytes at a time.
  *
- * Invariants: both ways give the same result for every input; the tables are constants of the program.
- * Any thread. Design: docs/design/flat.md
+ * Invariants: both ways give the same result for every input; the tables are constants of the
+ * program. Any thread. Design: docs/design/flat.md
  */
 #include "checksum.h"
 
 #include <string.h>
 
-/* A CRC is linear: an entry is the XOR of the entries of its index's bits. So eight constants make a table,
- * and there is no table to initialise or to check in. */
+/* A CRC is linear: an entry is the XOR of the entries of its index's bits. So eight constants make
+ * a table, and there is no table to initialise or to check in. */
 #define ENTRY(i, k0, k1, k2, k3, k4, k5, k6, k7)                                                   \
-    (((i)&1 ? k0 : 0u) ^ ((i)&2 ? k1 : 0u) ^ ((i)&4 ? k2 : 0u) ^ ((i)&8 ? k3 : 0u) ^               \
-     ((i)&16 ? k4 : 0u) ^ ((i)&32 ? k5 : 0u) ^ ((i)&64 ? k6 : 0u) ^ ((i)&128 ? k7 : 0u))
+    (((i) & 1 ? k0 : 0u) ^ ((i) & 2 ? k1 : 0u) ^ ((i) & 4 ? k2 : 0u) ^ ((i) & 8 ? k3 : 0u) ^       \
+     ((i) & 16 ? k4 : 0u) ^ ((i) & 32 ? k5 : 0u) ^ ((i) & 64 ? k6 : 0u) ^ ((i) & 128 ? k7 : 0u))
 #define ENTRIES_4(i, ...)                                                                          \
     ENTRY(i, __VA_ARGS__), ENTRY((i) + 1, __VA_ARGS__), ENTRY((i) + 2, __VA_ARGS__),               \
         ENTRY((i) + 3, __VA_ARGS__)
@@ -22,10 +22,8 @@
     ENTRIES_16(i, __VA_ARGS__), ENTRIES_16((i) + 16, __VA_ARGS__),                                 \
         ENTRIES_16((i) + 32, __VA_ARGS__), ENTRIES_16((i) + 48, __VA_ARGS__)
 #define TABLE(...)                                                                                 \
-    {                                                                                              \
-        ENTRIES_64(0, __VA_ARGS__), ENTRIES_64(64, __VA_ARGS__), ENTRIES_64(128, __VA_ARGS__),     \
-            ENTRIES_64(192, __VA_ARGS__)                                                           \
-    }
+    {ENTRIES_64(0, __VA_ARGS__), ENTRIES_64(64, __VA_ARGS__), ENTRIES_64(128, __VA_ARGS__),        \
+     ENTRIES_64(192, __VA_ARGS__)}
 
 /* Table n: a byte's effect after n further bytes. Polynomial 0x1EDC6F41, reflected 0x82F63B78. */
 static const uint32_t tables[8][256] = {

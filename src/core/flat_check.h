@@ -1,4 +1,5 @@
-/* flat, shared between writer, reader and validator: not for anybody else. Design: docs/design/flat.md */
+/* flat, shared between writer, reader and validator: not for anybody else. Design:
+ * docs/design/flat.md */
 #ifndef PLAIT_FLAT_CHECK_H
 #define PLAIT_FLAT_CHECK_H
 

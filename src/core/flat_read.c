@@ -1,7 +1,7 @@
 /* flat, the reader: the header, and what each type's head may say.
  *
- * Invariants: no byte outside [message, message + size) is read, whatever the message says; nothing here
- * keeps state. Any thread; a message may be read by many at once. is_valid is in flat_valid.c.
+ * Invariants: no byte outside [message, message + size) is read, whatever the message says; nothing
+ * here keeps state. Any thread; a message may be read by many at once. is_valid is in flat_valid.c.
  * Design: docs/design/flat.md; the bytes and what is rejected: docs/format/flat.md
  */
 #include "plait/flat.h"
@@ -32,12 +32,17 @@
 
 #define SHAPE_ENTRY(flags, ...) SHAPE_ENTRY_(flags, __VA_ARGS__)
 #define SHAPE_ENTRY_(all, least, spread, mask, words, s0, s1, s2, s3)                              \
-    {.length_least = (least), .length_spread = (spread), .shift = {s0, s1, s2, s3},                \
-     .flags = (all), .start_mask = (mask), .is_words = (words)},
+    {.length_least = (least),                                                                      \
+     .length_spread = (spread),                                                                    \
+     .shift = {s0, s1, s2, s3},                                                                    \
+     .flags = (all),                                                                               \
+     .start_mask = (mask),                                                                         \
+     .is_words = (words)},
 
 const plait__flat_shape_t plait__flat_shapes[PLAIT_FLAT_TYPE_END] = {
     {.length_least = UINT64_MAX}, /* type 0 is none: no length is right */
-#define DEFINE(name, number, shape) [number] = SHAPE_ENTRY(FLAGS(number), SHAPE_##shape(LEAST(number)))
+#define DEFINE(name, number, shape)                                                                \
+    [number] = SHAPE_ENTRY(FLAGS(number), SHAPE_##shape(LEAST(number)))
     PLAIT_FLAT_TYPES(DEFINE)
 #undef DEFINE
 };

@@ -1,8 +1,9 @@
 /* flat, the validator: whether a message keeps every rule of the format.
  *
- * Two passes over the bodies as they lie, no recursion: the first finds where they start and checks what each
- * says of itself, the second checks what they say of each other. Time is linear in the message's size.
- * Invariants: as flat_read.c. Any thread. Design: docs/design/flat.md; the rules: docs/format/flat.md
+ * Two passes over the bodies as they lie, no recursion: the first finds where they start and checks
+ * what each says of itself, the second checks what they say of each other. Time is linear in the
+ * message's size. Invariants: as flat_read.c. Any thread. Design: docs/design/flat.md; the rules:
+ * docs/format/flat.md
  */
 #include "plait/flat.h"
 
@@ -46,7 +47,8 @@ static bool is_canonical_int(const plait_flat_body_t *body)
     if (body->byte_count > 6)
         return true;
     memcpy(&magnitude, body->bytes, body->byte_count);
-    return magnitude > (uint64_t)PLAIT_FLAT_INT_MAX + (body->flags & PLAIT_FLAT_FLAG_NEGATIVE ? 1 : 0);
+    return magnitude >
+           (uint64_t)PLAIT_FLAT_INT_MAX + (body->flags & PLAIT_FLAT_FLAG_NEGATIVE ? 1 : 0);
 }
 
 static bool is_body_good(const plait_flat_body_t *body)
@@ -184,7 +186,8 @@ static bool is_record(const walk_t *walk, const plait_flat_body_t *body)
     case PLAIT_FLAT_GLOBAL:
         return is_of_type(walk, word[0], str) && is_of_type(walk, word[1], str);
     case PLAIT_FLAT_ENUM:
-        return is_of_type(walk, word[0], MASK_OF(PLAIT_FLAT_GLOBAL)) && is_of_type(walk, word[1], str);
+        return is_of_type(walk, word[0], MASK_OF(PLAIT_FLAT_GLOBAL)) &&
+               is_of_type(walk, word[1], str);
     default: /* SLICE */
         return true;
     }

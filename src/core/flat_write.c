@@ -1,8 +1,9 @@
 /* flat, the writer: values in, one message out.
  *
- * Invariants: base is NULL or a block of `capacity` bytes of which `used` hold the header's room and whole
- * bodies; `used` is a multiple of 8; every padding byte is zero, so that equal calls give equal bytes.
- * A writer belongs to one thread. Design: docs/design/flat.md; the bytes: docs/format/flat.md
+ * Invariants: base is NULL or a block of `capacity` bytes of which `used` hold the header's room
+ * and whole bodies; `used` is a multiple of 8; every padding byte is zero, so that equal calls give
+ * equal bytes. A writer belongs to one thread. Design: docs/design/flat.md; the bytes:
+ * docs/format/flat.md
  */
 #include "plait/flat.h"
 
@@ -13,8 +14,7 @@
 /* What one body may ask for, so that sums of sizes stay far from overflow on any machine. */
 #define UNITS_MAX                                                                                  \
     (SIZE_MAX / 16 < PLAIT_FLAT_LENGTH_MAX ? SIZE_MAX / 16 : (size_t)PLAIT_FLAT_LENGTH_MAX)
-#define BYTES_MAX                                                                                  \
-    (SIZE_MAX / 2 < PLAIT_FLAT_SIZE_MAX ? SIZE_MAX / 2 : (size_t)PLAIT_FLAT_SIZE_MAX)
+#define BYTES_MAX (SIZE_MAX / 2 < PLAIT_FLAT_SIZE_MAX ? SIZE_MAX / 2 : (size_t)PLAIT_FLAT_SIZE_MAX)
 
 static size_t pad(size_t size)
 {

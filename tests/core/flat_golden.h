@@ -1,7 +1,7 @@
 /* flat_golden: the messages of tests/core/golden, each built by a function of its own.
  *
- * The files guard the format: a change of any byte of them is a change of docs/format/flat.md and of its
- * version. Together they have every type. For test_flat_golden only.
+ * The files guard the format: a change of any byte of them is a change of docs/format/flat.md and
+ * of its version. Together they have every type. For test_flat_golden only.
  */
 #ifndef PLAIT_TESTS_CORE_FLAT_GOLDEN_H
 #define PLAIT_TESTS_CORE_FLAT_GOLDEN_H
@@ -76,10 +76,11 @@ static inline golden_value_t golden_buffer(golden_writer_t *writer, unsigned fla
     return value;
 }
 
-static inline golden_value_t golden_timedelta(golden_writer_t *writer, int days, int seconds, int micros)
+static inline golden_value_t golden_timedelta(golden_writer_t *writer, int days, int seconds,
+                                              int micros)
 {
-    return GOLDEN_RECORD(writer, PLAIT_FLAT_TIMEDELTA, plait_flat_int(days), plait_flat_int(seconds),
-                         plait_flat_int(micros));
+    return GOLDEN_RECORD(writer, PLAIT_FLAT_TIMEDELTA, plait_flat_int(days),
+                         plait_flat_int(seconds), plait_flat_int(micros));
 }
 
 /* ---- messages ---- */
@@ -213,7 +214,8 @@ static inline golden_value_t golden_times(golden_writer_t *writer)
     plait_flat_set(writer, list, 2, time);
     plait_flat_set(writer, list, 3, golden_timedelta(writer, -999999999, 0, 0));
     offset = golden_timedelta(writer, 0, 0, 0);
-    plait_flat_set(writer, list, 4, GOLDEN_RECORD(writer, PLAIT_FLAT_TIMEZONE, offset, GOLDEN_NONE));
+    plait_flat_set(writer, list, 4,
+                   GOLDEN_RECORD(writer, PLAIT_FLAT_TIMEZONE, offset, GOLDEN_NONE));
     return list;
 }
 
@@ -233,7 +235,8 @@ static inline golden_value_t golden_names(golden_writer_t *writer)
     return tuple;
 }
 
-/* [a read-only buffer of 5 bytes, an empty one, a pickle of a PickleBuffer with its 70 bytes out of band] */
+/* [a read-only buffer of 5 bytes, an empty one, a pickle of a PickleBuffer with its 70 bytes out of
+ * band] */
 static inline golden_value_t golden_buffers(golden_writer_t *writer)
 {
     static const unsigned char pickle[] = {0x80, 5, 0x97, '.'}; /* PROTO 5, NEXT_BUFFER, STOP */
@@ -253,18 +256,12 @@ typedef struct golden {
 } golden_t;
 
 static const golden_t goldens[] = {
-    {"none", golden_none, 0},
-    {"values", golden_values, 0},
-    {"numbers", golden_numbers, 0},
-    {"texts", golden_texts, 0},
-    {"bytes", golden_bytes_message, 0},
-    {"containers", golden_containers, 0},
-    {"cycle", golden_cycle, 0},
-    {"cycle_checksum", golden_cycle, PLAIT_FLAT_HAS_CHECKSUM},
-    {"ranges", golden_ranges, 0},
-    {"times", golden_times, 0},
-    {"names", golden_names, 0},
-    {"buffers", golden_buffers, 0},
+    {"none", golden_none, 0},           {"values", golden_values, 0},
+    {"numbers", golden_numbers, 0},     {"texts", golden_texts, 0},
+    {"bytes", golden_bytes_message, 0}, {"containers", golden_containers, 0},
+    {"cycle", golden_cycle, 0},         {"cycle_checksum", golden_cycle, PLAIT_FLAT_HAS_CHECKSUM},
+    {"ranges", golden_ranges, 0},       {"times", golden_times, 0},
+    {"names", golden_names, 0},         {"buffers", golden_buffers, 0},
 };
 
 enum { GOLDEN_COUNT = sizeof goldens / sizeof *goldens };

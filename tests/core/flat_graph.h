@@ -1,10 +1,10 @@
 /* flat_graph: graphs of values, made from choices, written as a message and compared with one.
  *
- * For test_flat (choices are random numbers) and fuzz_flat_roundtrip (choices are the fuzzer's bytes). A
- * graph is an array of nodes, one per body; a node's items are values whose references hold a node's index
- * instead of an offset. Items of mutable containers and tuples go anywhere, so there is sharing and there
- * are cycles; every graph keeps all rules of docs/format/flat.md. Owned by one thread; no memory of its own
- * besides the graph.
+ * For test_flat (choices are random numbers) and fuzz_flat_roundtrip (choices are the fuzzer's
+ * bytes). A graph is an array of nodes, one per body; a node's items are values whose references
+ * hold a node's index instead of an offset. Items of mutable containers and tuples go anywhere, so
+ * there is sharing and there are cycles; every graph keeps all rules of docs/format/flat.md. Owned
+ * by one thread; no memory of its own besides the graph.
  */
 #ifndef PLAIT_TESTS_CORE_FLAT_GRAPH_H
 #define PLAIT_TESTS_CORE_FLAT_GRAPH_H
@@ -163,7 +163,8 @@ static inline plait_flat_value_t graph_add_timedelta(graph_t *graph, int64_t day
 
 static inline plait_flat_value_t graph_add_timezone(graph_t *graph)
 {
-    plait_flat_value_t delta = graph_add_timedelta(graph, 0), name = plait_flat_const(PLAIT_FLAT_NONE);
+    plait_flat_value_t delta = graph_add_timedelta(graph, 0),
+                       name = plait_flat_const(PLAIT_FLAT_NONE);
     if (graph_choose(graph, 2))
         name = graph_add_text(graph);
     return graph_add_words(graph, PLAIT_FLAT_TIMEZONE, 2, delta, name, 0);
@@ -213,7 +214,8 @@ static inline plait_flat_value_t graph_add_pickle(graph_t *graph)
     return graph_add_words(graph, PLAIT_FLAT_PICKLE, 1 + buffers, bytes, first, second);
 }
 
-/* A body of `type` with all that it cannot do without: at most 6 nodes. Containers are still empty. */
+/* A body of `type` with all that it cannot do without: at most 6 nodes. Containers are still empty.
+ */
 static inline plait_flat_value_t graph_add_any(graph_t *graph, unsigned type)
 {
     plait_flat_value_t part;
@@ -282,7 +284,8 @@ static inline void graph_fill(graph_t *graph, graph_node_t *node)
     if (node->type == PLAIT_FLAT_SLICE) {
         node->length = 3;
         node->count = 3;
-    } else if (is_dict || is_set || node->type == PLAIT_FLAT_LIST || node->type == PLAIT_FLAT_TUPLE) {
+    } else if (is_dict || is_set || node->type == PLAIT_FLAT_LIST ||
+               node->type == PLAIT_FLAT_TUPLE) {
         node->length = graph_choose(graph, is_dict ? GRAPH_ITEMS_MAX / 2 : GRAPH_ITEMS_MAX);
         node->count = is_dict ? node->length * 2 : node->length;
     } else
@@ -339,7 +342,8 @@ static inline bool graph_has_words(const graph_node_t *node)
 
 static inline int graph_put_items(graph_t *graph, graph_node_t *node, plait_flat_writer_t *writer)
 {
-    int result = plait_flat_put_words(writer, node->type, node->count, node->length, &node->written);
+    int result =
+        plait_flat_put_words(writer, node->type, node->count, node->length, &node->written);
     for (size_t i = 0; result == PLAIT_OK && i < node->count; i++) {
         plait_flat_value_t value;
         result = graph_put(graph, writer, node->items[i], &value);

@@ -1,7 +1,8 @@
 /* flat_walk: follows a message as a decoder does, and touches every byte that it is given.
  *
- * For the tests and the fuzzers: a message of any bytes must give an answer in linear time, and no access
- * outside of it. Depth is limited, what is built is charged, shared bodies are remembered. Any thread.
+ * For the tests and the fuzzers: a message of any bytes must give an answer in linear time, and no
+ * access outside of it. Depth is limited, what is built is charged, shared bodies are remembered.
+ * Any thread.
  */
 #ifndef PLAIT_TESTS_CORE_FLAT_WALK_H
 #define PLAIT_TESTS_CORE_FLAT_WALK_H

@@ -1,4 +1,5 @@
-/* Tests of the flat format: values, the writer's limits and failures, the reader's checks, random graphs. */
+/* Tests of the flat format: values, the writer's limits and failures, the reader's checks, random
+ * graphs. */
 #include "test.h"
 
 #include "core/checksum.h"
@@ -63,7 +64,8 @@ TEST(values)
         plait_flat_value_t value = plait_flat_int(numbers[i]);
         CHECK(plait_flat_int_fits(numbers[i]));
         CHECK(plait_flat_is_int(value) && plait_flat_is_value(value));
-        CHECK(!plait_flat_is_double(value) && !plait_flat_is_const(value) && !plait_flat_is_ref(value));
+        CHECK(!plait_flat_is_double(value) && !plait_flat_is_const(value) &&
+              !plait_flat_is_ref(value));
         CHECK_EQ(plait_flat_to_int(value), numbers[i]);
     }
     CHECK(!plait_flat_int_fits(PLAIT_FLAT_INT_MAX + 1));
@@ -76,8 +78,14 @@ TEST(values)
 
 TEST(doubles)
 {
-    static const uint64_t plain[] = {0, UINT64_C(1) << 63, 1, 0x3FF0000000000000, 0x7FF0000000000000,
-                                     0xFFF0000000000000, 0x7FF8000000000000, 0xFFF8000000000000};
+    static const uint64_t plain[] = {0,
+                                     UINT64_C(1) << 63,
+                                     1,
+                                     0x3FF0000000000000,
+                                     0x7FF0000000000000,
+                                     0xFFF0000000000000,
+                                     0x7FF8000000000000,
+                                     0xFFF8000000000000};
     static const uint64_t tagged[] = {0xFFF9000000000000, 0xFFFB000000000004, UINT64_MAX};
     plait_flat_value_t value;
     double number;
@@ -267,12 +275,14 @@ TEST(too_big)
     const size_t sizes[] = {limit + 1, SIZE_MAX / 8, SIZE_MAX - 7, SIZE_MAX};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
         size_t size = sizes[i];
-        CHECK_EQ(plait_flat_put_bytes(&writer, PLAIT_FLAT_BYTES, 0, "", size, &value), PLAIT_TOO_BIG);
+        CHECK_EQ(plait_flat_put_bytes(&writer, PLAIT_FLAT_BYTES, 0, "", size, &value),
+                 PLAIT_TOO_BIG);
         CHECK_EQ(plait_flat_put_text(&writer, PLAIT_FLAT_UCS4, "", size, &value), PLAIT_TOO_BIG);
         CHECK_EQ(plait_flat_put_words(&writer, PLAIT_FLAT_LIST, size, size, &value), PLAIT_TOO_BIG);
         CHECK_EQ(plait_flat_put_buffer(&writer, 0, size, &data, &value), PLAIT_TOO_BIG);
     }
-    /* 2**48 - 1 words are 8 bytes less than the largest message: with a header they are too many. */
+    /* 2**48 - 1 words are 8 bytes less than the largest message: with a header they are too many.
+     */
     CHECK_EQ(plait_flat_put_words(&writer, PLAIT_FLAT_LIST, limit, limit, &value), PLAIT_TOO_BIG);
     CHECK_EQ(plait_flat_put_bytes(&writer, PLAIT_FLAT_BYTES, 0, "", limit, &value), PLAIT_NOMEM);
     CHECK_EQ(plait_flat_put_buffer(&writer, 0, limit, &data, &value), PLAIT_NOMEM);
@@ -337,17 +347,17 @@ typedef struct image {
 static image_t image_of(size_t count, const uint64_t *body)
 {
     image_t image = {.size = 32 + count * 8};
-    plait_flat_header_t header = {PLAIT_FLAT_MAGIC, PLAIT_FLAT_VERSION, 0, image.size,
-                                  plait__flat_ref(32), 0};
+    plait_flat_header_t header = {PLAIT_FLAT_MAGIC, PLAIT_FLAT_VERSION,  0,
+                                  image.size,       plait__flat_ref(32), 0};
     memcpy(image.words, &header, sizeof header);
     memcpy(image.words + 4, body, count * 8);
     return image;
 }
 
-#define IMAGE(...)                                                                                 \
-    image_of(sizeof((uint64_t[]){__VA_ARGS__}) / 8, (uint64_t[]){__VA_ARGS__})
+#define IMAGE(...) image_of(sizeof((uint64_t[]){__VA_ARGS__}) / 8, (uint64_t[]){__VA_ARGS__})
 #define HEAD(type, flags, length) plait_flat_head(PLAIT_FLAT_##type, flags, length)
-#define REF(index) plait__flat_ref(32 + (index)*8) /* the body at word `index` after the header */
+#define REF(index) plait__flat_ref(32 + (index) * 8) /* the body at word `index` after the header  \
+                                                      */
 
 static int is_valid(image_t image)
 {
@@ -417,10 +427,12 @@ TEST(references)
 {
     image_t image = IMAGE(HEAD(LIST, 0, 1), REF(2), HEAD(BYTES, 0, 0));
     CHECK_BOTH(image, PLAIT_OK);
-    uint64_t bad[] = {0, plait__flat_ref(0), plait__flat_ref(24), REF(3), PLAIT_FLAT_PAYLOAD_MASK,
-                      none, plait_flat_int(4)};
+    uint64_t bad[] = {
+        0,    plait__flat_ref(0), plait__flat_ref(24), REF(3), PLAIT_FLAT_PAYLOAD_MASK,
+        none, plait_flat_int(4)};
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
-        image.words[2] = bad[i] == PLAIT_FLAT_PAYLOAD_MASK ? bad[i] | PLAIT_FLAT_TAG_REF << 48 : bad[i];
+        image.words[2] =
+            bad[i] == PLAIT_FLAT_PAYLOAD_MASK ? bad[i] | PLAIT_FLAT_TAG_REF << 48 : bad[i];
         CHECK_EQ(get_root(image), PLAIT_CORRUPT);
     }
     /* Into a payload; twice without saying so; to itself without saying so. */
@@ -522,7 +534,8 @@ TEST(dates)
 
 TEST(times)
 {
-    const uint64_t time = HEAD(TIME, 0, 3), delta = HEAD(TIMEDELTA, 0, 3), zone = HEAD(TIMEZONE, 0, 2);
+    const uint64_t time = HEAD(TIME, 0, 3), delta = HEAD(TIMEDELTA, 0, 3),
+                   zone = HEAD(TIMEZONE, 0, 2);
     const int64_t day = INT64_C(86400000000);
     CHECK_EQ(is_valid(IMAGE(time, INT(day - 1), INT(1), none)), PLAIT_OK);
     CHECK_EQ(is_valid(IMAGE(time, INT(day), INT(0), none)), PLAIT_CORRUPT);
@@ -558,8 +571,9 @@ TEST(records)
     CHECK_EQ(is_valid(IMAGE(HEAD(GLOBAL, 0, 2), REF(3), REF(3), text)), PLAIT_OK);
     CHECK_EQ(is_valid(IMAGE(HEAD(GLOBAL, 0, 2), REF(3), none, text)), PLAIT_CORRUPT);
     CHECK_EQ(is_valid(IMAGE(HEAD(ENUM, 0, 2), REF(3), REF(3), text)), PLAIT_CORRUPT);
-    CHECK_EQ(is_valid(IMAGE(HEAD(ENUM, 0, 2), REF(3), REF(6), HEAD(GLOBAL, 0, 2), REF(6), REF(6), text)),
-             PLAIT_OK);
+    CHECK_EQ(
+        is_valid(IMAGE(HEAD(ENUM, 0, 2), REF(3), REF(6), HEAD(GLOBAL, 0, 2), REF(6), REF(6), text)),
+        PLAIT_OK);
     CHECK_EQ(is_valid(IMAGE(HEAD(PICKLE, 0, 1), REF(2), bytes)), PLAIT_OK);
     CHECK_EQ(is_valid(IMAGE(HEAD(PICKLE, 0, 1), REF(2), text)), PLAIT_CORRUPT);
     CHECK_EQ(is_valid(IMAGE(HEAD(PICKLE, 0, 2), REF(3), REF(3), bytes)), PLAIT_CORRUPT);
@@ -578,8 +592,8 @@ TEST(keys)
 
 /* ---- decoding is linear ---- */
 
-/* A list that refers to one big body again and again: few bodies, but their bytes would be quadratic. Also
- * lists that overlap, each a word further on. */
+/* A list that refers to one big body again and again: few bodies, but their bytes would be
+ * quadratic. Also lists that overlap, each a word further on. */
 TEST(bombs)
 {
     enum { WORDS = 20000 };

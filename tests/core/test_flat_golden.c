@@ -1,5 +1,6 @@
-/* The golden files: what the writer makes is what they hold, they are valid, and no damage to them crashes a
- * reader. PLAIT_GOLDEN=write writes them anew; PLAIT_GOLDEN_DIR is where they are, if not beside this file.
+/* The golden files: what the writer makes is what they hold, they are valid, and no damage to them
+ * crashes a reader. PLAIT_GOLDEN=write writes them anew; PLAIT_GOLDEN_DIR is where they are, if not
+ * beside this file.
  */
 #include "test.h"
 

@@ -1,7 +1,8 @@
 /* Any bytes as a flat message: an answer in linear time, and no access outside of them.
  *
- * The header's size and checksum are put right first in most inputs (all whose last byte is not 0xFF), since
- * a fuzzer cannot guess them. What the validator accepts, a decoder must be able to walk. docs/format/flat.md
+ * The header's size and checksum are put right first in most inputs (all whose last byte is not
+ * 0xFF), since a fuzzer cannot guess them. What the validator accepts, a decoder must be able to
+ * walk. docs/format/flat.md
  */
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* The fuzzer's bytes as choices: they make a graph of values, the writer writes it, the reader must give the
- * same graph again. Allocations fail where the first byte says so. docs/format/flat.md
+/* The fuzzer's bytes as choices: they make a graph of values, the writer writes it, the reader must
+ * give the same graph again. Allocations fail where the first byte says so. docs/format/flat.md
  */
 #include <stdlib.h>
 
