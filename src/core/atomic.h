@@ -52,6 +52,7 @@
 #define plait_atomic_or_acq_rel(p, v) atomic_fetch_or_explicit(p, v, memory_order_acq_rel)
 #define plait_atomic_or_seq_cst(p, v) atomic_fetch_or_explicit(p, v, memory_order_seq_cst)
 #define plait_atomic_and_acq_rel(p, v) atomic_fetch_and_explicit(p, v, memory_order_acq_rel)
+#define plait_atomic_and_seq_cst(p, v) atomic_fetch_and_explicit(p, v, memory_order_seq_cst)
 
 /* Compare and swap: on failure *expected holds what was seen, read with relaxed order (acquire for
  * acq_rel and seq_cst where noted). Strong: never fails spuriously. */
