@@ -44,7 +44,7 @@ enum { BLOCKS_MAX = 64, ATOMICS_MAX = 1024 };
 struct block {
     char *start;
     size_t size;
-    rl::var<int> *shadow;
+    rl::var<int> *shadow; /* at the block's end */
 };
 
 struct constructed {
@@ -58,10 +58,17 @@ static size_t block_count;
 static constructed atomics[ATOMICS_MAX];
 static size_t atomic_count;
 
-/* Forgets what a failed execution left. Call first in before(). */
+/* Released blocks, kept to the end of the execution: their atomics count as destroyed. */
+static block dead_blocks[BLOCKS_MAX];
+static size_t dead_count;
+
+/* Forgets the last execution. Call first in before(). */
 static inline void reset()
 {
-    block_count = 0;
+    while (block_count > 0) /* of an execution that failed */
+        ::free(blocks[--block_count].start);
+    while (dead_count > 0)
+        ::free(dead_blocks[--dead_count].start);
     atomic_count = 0;
 }
 
@@ -155,6 +162,7 @@ static T *touch(T *address, rl::debug_info_param info)
 #define plait_atomic_or_seq_cst(p, v) PLAIT__RMW(p, fetch_or, v, mo_seq_cst)
 #define plait_atomic_and_relaxed(p, v) PLAIT__RMW(p, fetch_and, v, mo_relaxed)
 #define plait_atomic_and_acq_rel(p, v) PLAIT__RMW(p, fetch_and, v, mo_acq_rel)
+#define plait_atomic_and_seq_cst(p, v) PLAIT__RMW(p, fetch_and, v, mo_seq_cst)
 
 #define PLAIT__CAS(p, expected, v, success, failure)                                               \
     PLAIT__AT(p)->compare_exchange_strong(*(expected), v, rl::success, RL_INFO, rl::failure, RL_INFO)
