@@ -1,14 +1,14 @@
 """The cache folder, its lock, and how a script says what it does.
 
-Everything that can be made again lives under one folder outside the checkout, so that several clones share
-interpreters and downloads:
+Everything that can be made again lives under one folder outside the checkout, so that several
+clones share interpreters and downloads:
 
-    interpreters/   one record (JSON) per interpreter; a record is written last, so it means "usable"
+    interpreters/   one record (JSON) per interpreter, written last: it means "usable"
     sid/            a Debian sid tree with the interpreters that come as packages
     built/          interpreters built from source
     envs/           per interpreter: a virtual environment with the build and test dependencies
     checkouts/      per clone and interpreter: build folder, wheels, installed plait
-    host/           the tools that run outside any tested interpreter (meson, ruff, clang-format, mypy)
+    host/           tools that run outside any tested interpreter (meson, ruff, clang-format)
     pip/ pip-sid/   pip's downloads, and logs/: what each long step printed
 """
 
@@ -26,6 +26,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[2]
+
+Word = str | os.PathLike[str]  # of a command
 
 _START = time.monotonic()
 
@@ -72,7 +74,7 @@ def locked(path: Path, what: str) -> Iterator[None]:
 
 
 def run_logged(
-    command: Sequence[str | os.PathLike[str]],
+    command: Sequence[Word],
     log: str | Path,
     *,
     tree: Path | None = None,
@@ -80,7 +82,8 @@ def run_logged(
     env: Mapping[str, str] | None = None,
     append: bool = False,
 ) -> None:
-    """Run a command with its output in a log file; on failure show the end of the log and raise Failure.
+    """Run a command with its output in a log file; on failure show the end of the log and raise
+    Failure.
 
     `tree` is the system tree to run in (see enter.py), None for this machine's own.
     """
@@ -102,11 +105,19 @@ def run_logged(
         # pip explains at length, after the output that matters, that a program it ran has failed.
         output = path.read_text(errors="replace").split("error: subprocess-exited-with-error")[0]
         tail = "\n".join(output.rstrip().splitlines()[-40:])
-        raise Failure(f"failed ({done.returncode}): {shlex.join(words)}\n\n{tail}\n\nfull log: {path}")
+        raise Failure(
+            f"failed ({done.returncode}): {shlex.join(words)}\n\n{tail}\n\nfull log: {path}"
+        )
 
 
 def in_tree(command: Sequence[str], tree: Path | None) -> list[str]:
     """The command that runs `command` inside a system tree."""
     if tree is None:
         return list(command)
-    return [sys.executable, "-S", os.fspath(Path(__file__).with_name("enter.py")), os.fspath(tree), *command]
+    return [
+        sys.executable,
+        "-S",
+        os.fspath(Path(__file__).with_name("enter.py")),
+        os.fspath(tree),
+        *command,
+    ]

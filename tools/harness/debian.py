@@ -13,19 +13,21 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import Failure, cache_root, in_tree, run_logged, say
+from .cache import Failure, cache_root, run_logged, say
 from .interpreters import Interpreter, probe, split_name
 
 SID_NAMES = ("3.13", "3.14", "3.15")
 
-# Newest first: the suite whose source has gone from the mirror is followed by one that keeps an older patch.
+# Newest first: the suite whose source has gone from the mirror is followed by one that keeps an
+# older patch.
 _SOURCE_SUITES = ("sid", "forky", "trixie")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # What a build of CPython needs for the modules of its standard library.
 _HEADERS = (
-    "gcc make libssl-dev libffi-dev zlib1g-dev libsqlite3-dev libbz2-dev liblzma-dev libreadline-dev uuid-dev".split()
-)
+    "gcc make libssl-dev libffi-dev zlib1g-dev libsqlite3-dev "
+    "libbz2-dev liblzma-dev libreadline-dev uuid-dev"
+).split()
 
 # Mirrors that keep a day's state serve lists that expired since; signatures are still checked.
 _APT_OPTIONS = "-o Acquire::Check-Valid-Until=false -o Acquire::Retries=2".split()
@@ -70,10 +72,11 @@ def _os_release() -> dict[str, str]:
 
 
 def _sources() -> Iterator[_Source]:
-    for path in [Path("/etc/apt/sources.list"), *sorted(Path("/etc/apt/sources.list.d").glob("*.list"))]:
+    folder = Path("/etc/apt/sources.list.d")
+    for path in [folder.with_name("sources.list"), *sorted(folder.glob("*.list"))]:
         if path.exists():
             yield from _one_line_sources(path.read_text())
-    for path in sorted(Path("/etc/apt/sources.list.d").glob("*.sources")):
+    for path in sorted(folder.glob("*.sources")):
         yield from _deb822_sources(path.read_text())
 
 
@@ -86,14 +89,23 @@ def _one_line_sources(text: str) -> Iterator[_Source]:
 
 
 def _deb822_sources(text: str) -> Iterator[_Source]:
-    """Stanzas with the fields Types, URIs, Suites, Components; a field goes on in lines that begin with a space."""
+    """Stanzas with the fields Types, URIs, Suites, Components; a field goes on in lines that begin
+    with a space.
+    """
     kept = "\n".join(line for line in text.splitlines() if not line.startswith("#"))
     for stanza in re.split(r"\n\s*\n", kept):
         joined = re.sub(r"\n[ \t]+", " ", stanza)
-        fields = {k.strip().lower(): v.split() for k, _, v in (line.partition(":") for line in joined.splitlines())}
+        fields = {
+            k.strip().lower(): v.split()
+            for k, _, v in (line.partition(":") for line in joined.splitlines())
+        }
         if "deb" in fields.get("types", []) and fields.get("enabled", ["yes"]) != ["no"]:
             for uri in fields.get("uris", []):
-                yield _Source(uri.rstrip("/"), tuple(fields.get("suites", [])), tuple(fields.get("components", [])))
+                yield _Source(
+                    uri.rstrip("/"),
+                    tuple(fields.get("suites", [])),
+                    tuple(fields.get("components", [])),
+                )
 
 
 # Packages of this machine
@@ -110,7 +122,8 @@ def install_packages(packages: Sequence[str]) -> None:
     say(f"installing Debian packages: {' '.join(missing)}")
     # The release is named because another suite among the sources could bring a newer libc.
     target = ["-t", _os_release()["VERSION_CODENAME"]]
-    install = ["apt-get", *_APT_OPTIONS, "install", "-y", "--no-install-recommends", *target, *missing]
+    flags = ["-y", "--no-install-recommends", *target]
+    install = ["apt-get", *_APT_OPTIONS, "install", *flags, *missing]
     try:
         run_logged(install, "apt", env=_APT_ENV)
     except Failure:
@@ -119,7 +132,9 @@ def install_packages(packages: Sequence[str]) -> None:
 
 
 def _is_installed(package: str) -> bool:
-    done = subprocess.run(["dpkg-query", "-W", "-f", "${Status}", package], capture_output=True, text=True)
+    done = subprocess.run(
+        ["dpkg-query", "-W", "-f", "${Status}", package], capture_output=True, text=True
+    )
     return done.stdout.endswith(" installed")
 
 
@@ -134,11 +149,14 @@ def install_from_sid(names: Sequence[str]) -> list[Interpreter]:
     run_logged(["dpkg", "--configure", "-a"], "sid", tree=tree, env=_APT_ENV, append=True)
     install = ["apt-get", "install", "-y", "--no-install-recommends"]
     packages = [f"python{name}{part}" for name in names for part in ("", "-venv", "-dev")]
-    run_logged([*install, *packages, "gcc", "libc6-dev"], "sid", tree=tree, env=_APT_ENV, append=True)
+    run_logged(
+        [*install, *packages, "gcc", "libc6-dev"], "sid", tree=tree, env=_APT_ENV, append=True
+    )
     for name in names:
         # CPython's own `test` package; good to have, and not in every suite.
         try:
-            run_logged([*install, f"libpython{name}-testsuite"], f"sid-testsuite-{name}", tree=tree, env=_APT_ENV)
+            suite = [*install, f"libpython{name}-testsuite"]
+            run_logged(suite, f"sid-testsuite-{name}", tree=tree, env=_APT_ENV)
         except Failure:
             say(f"note: CPython's own tests for {name} are not in the sid tree")
     run_logged(["apt-get", "clean"], "sid", tree=tree, append=True)
@@ -159,7 +177,9 @@ def _sid_tree() -> Path:
     say("making a Debian sid tree (about half a minute)")
     partial = tree.with_name("sid.partial")
     shutil.rmtree(partial, ignore_errors=True)
-    run_logged(["debootstrap", "--variant=minbase", "sid", partial, mirror()], "debootstrap", env=_APT_ENV)
+    run_logged(
+        ["debootstrap", "--variant=minbase", "sid", partial, mirror()], "debootstrap", env=_APT_ENV
+    )
     # No package may start a service from inside the tree.
     policy = partial / "usr/sbin/policy-rc.d"
     policy.write_text("#!/bin/sh\nexit 101\n")
@@ -171,7 +191,9 @@ def _sid_tree() -> Path:
 
 def _tree_apt_configuration() -> str:
     """The machine's proxies and certificates for apt, and the options above."""
-    dumped = subprocess.run(["apt-config", "dump"], capture_output=True, text=True, check=True).stdout
+    dumped = subprocess.run(
+        ["apt-config", "dump"], capture_output=True, text=True, check=True
+    ).stdout
     kept = [line for line in dumped.splitlines() if re.match(r'Acquire::https?::\S+ "[^"]', line)]
     options = [option.replace("=", ' "') + '";' for option in _APT_OPTIONS if option != "-o"]
     return "\n".join([*kept, *options, ""])
@@ -199,13 +221,19 @@ def build_from_source(name: str) -> Interpreter:
 
 
 def _download_source(package: str, work: Path) -> Path:
-    """Fetch the package's upstream archive: the newest version that downloads. apt checks its signature."""
+    """Fetch the package's upstream archive: the newest version that downloads. apt checks its
+    signature.
+    """
     options = _source_lists()
-    shown = subprocess.run(["apt-cache", *options, "showsrc", package], capture_output=True, text=True).stdout
+    shown = subprocess.run(
+        ["apt-cache", *options, "showsrc", package], capture_output=True, text=True
+    ).stdout
     versions = set(re.findall(r"^Version: (\S+)$", shown, re.MULTILINE))
     for version in sorted(versions, key=_version_key, reverse=True):
-        command = ["apt-get", *options, "source", "--download-only", "--only-source", f"{package}={version}"]
-        if subprocess.run(command, cwd=work, capture_output=True, stdin=subprocess.DEVNULL).returncode == 0:
+        which = ["--only-source", f"{package}={version}"]
+        command = ["apt-get", *options, "source", "--download-only", *which]
+        done = subprocess.run(command, cwd=work, stdin=subprocess.DEVNULL, capture_output=True)
+        if done.returncode == 0:
             say(f"downloaded the source of {package} {version}")
             return next(work.glob("*.orig.tar.*z"))
     raise Failure(f"no source of {package} can be downloaded ({len(versions)} listed)")
@@ -216,7 +244,9 @@ def _version_key(version: str) -> list[int]:
 
 
 def _source_lists() -> list[str]:
-    """apt's options to use source lists of our own, without touching the machine's; refreshes the lists."""
+    """apt's options to use source lists of our own, without touching the machine's; refreshes the
+    lists.
+    """
     folder = cache_root() / "apt-sources"
     for part in ("lists/partial", "archives/partial"):
         (folder / part).mkdir(parents=True, exist_ok=True)
@@ -234,7 +264,10 @@ def _source_lists() -> list[str]:
         "Dir::Cache": folder,
         "APT::Sandbox::User": "root" if os.geteuid() == 0 else "",
     }
-    options = [*_APT_OPTIONS, *(word for key, value in settings.items() for word in ("-o", f"{key}={value}"))]
+    options = [
+        *_APT_OPTIONS,
+        *(word for key, value in settings.items() for word in ("-o", f"{key}={value}")),
+    ]
     run_logged(["apt-get", *options, "update"], "apt-sources", env=_APT_ENV)
     return options
 
@@ -248,8 +281,12 @@ def _build(archive: Path, name: str, work: Path) -> Path:
     nice = ["nice", "-n", "10"]
     configure = [*nice, "./configure", "--disable-gil", f"--prefix={prefix}"]
     run_logged(configure, f"build-{name}", cwd=source, append=True)
-    run_logged([*nice, "make", f"-j{os.cpu_count() or 1}"], f"build-{name}", cwd=source, append=True)
-    run_logged([*nice, "make", "install", f"DESTDIR={image}"], f"build-{name}", cwd=source, append=True)
+    run_logged(
+        [*nice, "make", f"-j{os.cpu_count() or 1}"], f"build-{name}", cwd=source, append=True
+    )
+    run_logged(
+        [*nice, "make", "install", f"DESTDIR={image}"], f"build-{name}", cwd=source, append=True
+    )
     shutil.rmtree(prefix, ignore_errors=True)
     Path(f"{image}{prefix}").rename(prefix)
     return prefix

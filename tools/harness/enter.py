@@ -1,9 +1,10 @@
 """Run a program inside another system tree, with the rest of this machine in its usual place.
 
-The tree has the folders a distribution owns (/usr, /etc, /var and the links into /usr); every other folder of
-the machine, /proc, /dev, /sys, /tmp and the homes among them, is mounted over the tree at the same path. All
-mounts live in a mount namespace of this process: they vanish with it, however it ends. The process is replaced,
-never forked, so signals, standard streams, process id and exit status are the program's own.
+The tree has the folders a distribution owns (/usr, /etc, /var and the links into /usr); every other
+folder of the machine, /proc, /dev, /sys, /tmp and the homes among them, is mounted over the tree at
+the same path. All mounts live in a mount namespace of this process: they vanish with it, however it
+ends. The process is replaced, never forked, so signals, standard streams, process id and exit
+status are the program's own.
 
 Needs root and Linux. As a script: enter.py TREE PROGRAM ARGS...
 """
@@ -18,13 +19,24 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-_TREE_OWNS = frozenset(["bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "sbin", "usr", "var"])
+_TREE_OWNS = frozenset(
+    ["bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "sbin", "usr", "var"]
+)
 
-# Single files of the machine that programs in the tree need: name resolution and pip's configuration.
+# Single files of the machine that programs in the tree need: name resolution and pip's
+# configuration.
 _FILES = ["/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
 
-# Variables that name certificate bundles or configuration files. What they name must exist inside the tree, too.
-_FILE_VARIABLES = ["PIP_CERT", "PIP_CLIENT_CERT", "PIP_CONFIG_FILE", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"]
+# Variables that name certificate bundles or configuration files. What they name must exist inside
+# the tree, too.
+_FILE_VARIABLES = [
+    "PIP_CERT",
+    "PIP_CLIENT_CERT",
+    "PIP_CONFIG_FILE",
+    "SSL_CERT_FILE",
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+]
 
 _CLONE_NEWNS = 0x00020000
 _MS_BIND = 0x1000
@@ -50,7 +62,9 @@ def enter(tree: Path, also: Sequence[Path] = ()) -> None:
     try:
         os.chdir(cwd)
     except FileNotFoundError:
-        sys.exit(f"{cwd} cannot be seen from inside {tree}: run from the checkout, a home folder or /tmp")
+        sys.exit(
+            f"{cwd} cannot be seen from inside {tree}: run from the checkout, a home folder or /tmp"
+        )
 
 
 def execute(program: str, args: Sequence[str], env: Mapping[str, str]) -> None:
@@ -61,15 +75,23 @@ def execute(program: str, args: Sequence[str], env: Mapping[str, str]) -> None:
 
 
 def _machine_folders(tree: Path) -> list[Path]:
-    """Top-level folders to show inside the tree, the one holding the tree first (it is copied with its mounts)."""
+    """Top-level folders to show inside the tree, the one holding the tree first (it is copied with
+    its mounts).
+    """
     with os.scandir("/") as entries:
-        names = [e.name for e in entries if e.name not in _TREE_OWNS and e.is_dir(follow_symlinks=False)]
-    return [Path("/", name) for name in sorted(names, key=lambda name: (name != tree.parts[1], name))]
+        names = [
+            e.name for e in entries if e.name not in _TREE_OWNS and e.is_dir(follow_symlinks=False)
+        ]
+    return [
+        Path("/", name) for name in sorted(names, key=lambda name: (name != tree.parts[1], name))
+    ]
 
 
 def _machine_files() -> list[Path]:
     named = [os.environ[name] for name in _FILE_VARIABLES if name in os.environ]
-    return [Path(name) for name in [*_FILES, *named] if os.path.isabs(name) and os.path.isfile(name)]
+    return [
+        Path(name) for name in [*_FILES, *named] if os.path.isabs(name) and os.path.isfile(name)
+    ]
 
 
 def _bind(libc: ctypes.CDLL, tree: Path, path: Path) -> None:
@@ -93,7 +115,11 @@ def _is_regular(path: Path) -> bool:
 
 def _mount(libc: ctypes.CDLL, source: Path | None, target: Path | str, flags: int) -> None:
     encoded = os.fsencode(source) if source else None
-    _check(libc.mount(encoded, os.fsencode(target), None, ctypes.c_ulong(flags), None), "mount", str(target))
+    _check(
+        libc.mount(encoded, os.fsencode(target), None, ctypes.c_ulong(flags), None),
+        "mount",
+        str(target),
+    )
 
 
 def _check(result: int, call: str, detail: str) -> None:

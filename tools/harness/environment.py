@@ -1,9 +1,11 @@
-"""Per interpreter: an environment with the dependencies, and plait built from this checkout and installed.
+"""Per interpreter: an environment with the dependencies, and plait built from this checkout and
+installed.
 
-Two layers. `envs/NAME-HASH` is a virtual environment with the build and test dependencies, shared by all clones;
-the hash covers the requirements and the interpreter. `checkouts/CLONE/NAME/installs/HASH` is a second, tiny
-environment on top with plait in it; that hash covers plait's sources. So a test run keeps the plait it began
-with while someone edits, and going back to known sources costs nothing. A file `.complete` is written last.
+Two layers. `envs/NAME-HASH` is a virtual environment with the build and test dependencies, shared
+by all clones; the hash covers the requirements and the interpreter.
+`checkouts/CLONE/NAME/installs/HASH` is a second, tiny environment on top with plait in it; that
+hash covers plait's sources. So a test run keeps the plait it began with while someone edits, and
+going back to known sources costs nothing. A file `.complete` is written last.
 """
 
 from __future__ import annotations
@@ -20,11 +22,19 @@ from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
-from .cache import CHECKOUT, Failure, cache_root, checkout_cache, locked, run_logged, say
+from .cache import CHECKOUT, Failure, Word, cache_root, checkout_cache, locked, run_logged, say
 from .interpreters import Interpreter
 
 # What a wheel is made of; a change elsewhere needs no new build.
-_WHEEL_SOURCES = ("include", "src", "python", "third_party", "meson.build", "meson.options", "pyproject.toml")
+_WHEEL_SOURCES = (
+    "include",
+    "src",
+    "python",
+    "third_party",
+    "meson.build",
+    "meson.options",
+    "pyproject.toml",
+)
 
 # Wanted beyond what pyproject.toml asks for. The optional ones have no wheel for some interpreters.
 _REQUIRED = ("ninja", "meson", "rich")
@@ -39,7 +49,9 @@ _DAY = 86400
 
 @dataclass(frozen=True)
 class Environment:
-    """Where the pieces for one interpreter and this checkout are. Making it touches nothing but pyproject.toml."""
+    """Where the pieces for one interpreter and this checkout are. Making it touches nothing but
+    pyproject.toml.
+    """
 
     interpreter: Interpreter
 
@@ -50,7 +62,12 @@ class Environment:
             config = tomllib.load(file)
         project = config["project"]
         extras = project["optional-dependencies"]
-        required = [*config["build-system"]["requires"], *project["dependencies"], *extras["test"], *_REQUIRED]
+        required = [
+            *config["build-system"]["requires"],
+            *project["dependencies"],
+            *extras["test"],
+            *_REQUIRED,
+        ]
         optional = [name for name in [*extras["demo"], *_OPTIONAL] if name not in required]
         return required, optional
 
@@ -74,7 +91,8 @@ class Environment:
     def ensure_base(self) -> Path:
         """The environment with the dependencies; installed if need be."""
         if not _is_complete(self.base):
-            with locked(self.base.with_suffix(".lock"), f"the environment of {self.interpreter.name}"):
+            lock = self.base.with_name(f"{self.base.name}.lock")
+            with locked(lock, f"the environment of {self.interpreter.name}"):
                 if not _is_complete(self.base):
                     self._make_base()
         return self.base
@@ -92,7 +110,9 @@ class Environment:
         return install
 
     def latest_plait(self) -> Path:
-        """The environment with the plait used last, whatever the sources are; without plait if there is none."""
+        """The environment with the plait used last, whatever the sources are; without plait if
+        there is none.
+        """
         complete = [path for path in (self.here / "installs").glob("*") if _is_complete(path)]
         if not complete:
             return self.ensure_base()
@@ -125,9 +145,11 @@ class Environment:
         (self.base / ".complete").write_text(json.dumps(missing))
 
     def _pip_install(self, requirements: Sequence[str]) -> None:
-        # Without compiling to bytecode: the first import of each module does it, most are never imported.
+        # Without compiling to bytecode: the first import of each module does it, most are never
+        # imported.
         options = ["--no-compile", "--prefer-binary", "--only-binary", _ONLY_BINARY]
-        command = [self.base / "bin/python", "-m", "pip", "install", *options, *requirements]
+        pip: list[Word] = [self.base / "bin/python", "-m", "pip"]
+        command = [*pip, "install", *options, *requirements]
         self._log_run(command, f"env-{self.interpreter.name}", append=True)
 
     # Building and installing plait
@@ -138,11 +160,14 @@ class Environment:
         say(f"{name}: building plait")
         wheel = self._build_wheel(base, install.name, setup_args)
         shutil.rmtree(install, ignore_errors=True)
-        self._log_run([self.interpreter.executable, "-m", "venv", "--without-pip", install], f"install-{name}")
+        self._log_run(
+            [self.interpreter.executable, "-m", "venv", "--without-pip", install], f"install-{name}"
+        )
         packages = next(install.glob("lib/python3*/site-packages"))
         below = next(base.glob("lib/python3*/site-packages"))
         (packages / "dependencies.pth").write_text(f"{below}\n")
-        command = [install / "bin/python", "-m", "pip", "install", "--no-index", "--no-deps", wheel]
+        pip: list[Word] = [install / "bin/python", "-m", "pip"]
+        command = [*pip, "install", "--no-index", "--no-deps", wheel]
         self._log_run(command, f"install-{name}", append=True)
         (install / ".complete").touch()
         say(f"{name}: built and installed plait in {time.monotonic() - began:.1f} s")
@@ -155,15 +180,17 @@ class Environment:
         build = self.here / f"build-{_digest(f'{self.key} {setup_args}')}"
         log = self.here / "build.log"
         options = [f"-Csetup-args={arg}" for arg in ["-Dwerror=true", *setup_args]]
-        command = [base / "bin/python", "-m", "pip", "wheel", "-v", "--no-deps", "--no-build-isolation"]
-        command += ["-w", wheels, f"-Cbuild-dir={build}", *options, CHECKOUT]
+        pip: list[Word] = [base / "bin/python", "-m", "pip"]
+        command = [*pip, "wheel", "-v", "--no-deps", "--no-build-isolation", "-w", wheels]
+        command += [f"-Cbuild-dir={build}", *options, CHECKOUT]
         # meson and ninja are programs of the environment.
         path = f"{base / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
         try:
             self._log_run(command, log, env={"PATH": path})
         except Failure:
             if not (build / "build.ninja").exists():
-                shutil.rmtree(build, ignore_errors=True)  # a first set-up that failed is not worth keeping
+                # A first set-up that failed is not worth keeping.
+                shutil.rmtree(build, ignore_errors=True)
             raise
         return next(wheels.glob("*.whl"))
 
@@ -177,14 +204,15 @@ class Environment:
 
     def _log_run(
         self,
-        command: Sequence[str | os.PathLike[str]],
+        command: Sequence[Word],
         log: str | Path,
         *,
         append: bool = False,
         env: dict[str, str] | None = None,
     ) -> None:
         tree = self.interpreter.tree_path
-        # Wheels compiled in a tree need its libc: they must not be taken for others' from a shared cache.
+        # Wheels compiled in a tree need its libc: they must not be taken for others' from a shared
+        # cache.
         pip_cache = cache_root() / (f"pip-{tree.name}" if tree else "pip")
         full = {"PIP_CACHE_DIR": os.fspath(pip_cache), "PIP_DISABLE_PIP_VERSION_CHECK": "1"}
         full["PIP_ROOT_USER_ACTION"] = "ignore"
@@ -202,13 +230,18 @@ def sources_hash() -> str:
 
 
 def _source_names() -> list[str]:
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", *_WHEEL_SOURCES]
+    flags = ["-z", "--cached", "--others", "--exclude-standard"]
+    command = ["git", "ls-files", *flags, "--", *_WHEEL_SOURCES]
     try:
         done = subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True)
         return sorted(set(os.fsdecode(done.stdout).split("\0")) - {""})
     except (OSError, subprocess.CalledProcessError):
         # An unpacked archive, not a clone.
-        files = (path for name in _WHEEL_SOURCES for path in [CHECKOUT / name, *(CHECKOUT / name).rglob("*")])
+        files = (
+            path
+            for name in _WHEEL_SOURCES
+            for path in [CHECKOUT / name, *(CHECKOUT / name).rglob("*")]
+        )
         return sorted(os.fspath(path.relative_to(CHECKOUT)) for path in files if path.is_file())
 
 

@@ -15,8 +15,8 @@ from .cache import Failure, cache_root, in_tree
 
 NAMES = ("3.12", "3.13", "3.13t", "3.14", "3.14t", "3.15", "3.15t")
 
-# Below these, interpreters with a GIL of their own crash at exit (gh-116510 and others). Such a version is
-# taken only when no newer one can be had.
+# Below these, interpreters with a GIL of their own crash at exit (gh-116510 and others). Such a
+# version is taken only when no newer one can be had.
 FLOORS = {"3.12": (3, 12, 8), "3.13": (3, 13, 1)}
 
 _NAME = re.compile(r"(3\.\d+)(\.\d+)?(t?)")
@@ -36,7 +36,9 @@ print(json.dumps({
 
 @dataclass(frozen=True)
 class Interpreter:
-    """One usable interpreter. `tree` is the system tree it lives in, or None for this machine's own."""
+    """One usable interpreter. `tree` is the system tree it lives in, or None for this machine's
+    own.
+    """
 
     name: str
     version: str
@@ -59,30 +61,36 @@ class Interpreter:
 
 
 def split_name(name: str) -> tuple[str, bool, bool]:
-    """A name's minor version ("3.13"), whether it is free-threaded, and whether it names one exact patch."""
+    """A name's minor version ("3.13"), whether it is free-threaded, and whether it names one exact
+    patch.
+    """
     match = _NAME.fullmatch(name)
     if not match:
-        raise Failure(f"{name!r} is not the name of an interpreter: {' '.join(NAMES)}, or an exact one such as 3.13.0")
+        raise Failure(f"{name!r} names no interpreter: {' '.join(NAMES)}, or exactly, as 3.13.0")
     return match[1], bool(match[3]), bool(match[2])
 
 
 def probe(name: str, executable: str, tree: Path | None, origin: str) -> Interpreter | str:
-    """Ask an executable what it is. Returns a sentence instead if it cannot serve under this name."""
+    """Ask an executable what it is. Returns a sentence if it cannot serve under this name."""
     minor, free_threaded, exact = split_name(name)
     try:
         command = in_tree([executable, "-I", "-c", _PROBE], tree)
-        done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60)
+        done = subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+        )
         told = json.loads(done.stdout)
     except (OSError, subprocess.TimeoutExpired, json.JSONDecodeError):
         return f"{executable} does not run"
     if not told["cpython"] or told["free_threaded"] != free_threaded:
         return f"{executable} is another build"
-    if not told["version"].startswith(minor + ".") or (exact and told["version"] != name.removesuffix("t")):
+    is_minor = told["version"].startswith(minor + ".")
+    if not is_minor or (exact and told["version"] != name.removesuffix("t")):
         return f"{executable} is {told['version']}"
     for part in ("headers", "venv"):
         if not told[part]:
             return f"{executable} lacks its {part} (a -dev or -venv package?)"
-    return Interpreter(name, told["version"], tuple(told["info"]), executable, os.fspath(tree) if tree else None, origin)
+    root = os.fspath(tree) if tree else None
+    return Interpreter(name, told["version"], tuple(told["info"]), executable, root, origin)
 
 
 def search_machine(name: str) -> list[Interpreter]:
@@ -98,7 +106,9 @@ def search_machine(name: str) -> list[Interpreter]:
 
 
 def older_patches() -> list[Interpreter]:
-    """Interpreters below a floor, under their exact names: they test that plait refuses them clearly."""
+    """Interpreters below a floor, under their exact names: they test that plait refuses them
+    clearly.
+    """
     result = []
     for name in FLOORS:
         for interpreter in search_machine(name):
@@ -118,9 +128,10 @@ def _candidates(name: str) -> Iterator[tuple[str, str]]:
     for path in sorted((pyenv / "versions").glob(f"*/bin/{program}")):
         yield from _if_executable(path, "of pyenv")
     share = Path(os.environ.get("XDG_DATA_HOME") or home / ".local/share")
-    for folder in (os.environ.get("UV_PYTHON_INSTALL_DIR"), share / "uv/python", cache_root() / "uv-python"):
-        if folder:
-            for path in sorted(Path(folder).glob(f"*/bin/{program}")):
+    uv = os.environ.get("UV_PYTHON_INSTALL_DIR")
+    for given in (uv, share / "uv/python", cache_root() / "uv-python"):
+        if given:
+            for path in sorted(Path(given).glob(f"*/bin/{program}")):
                 yield from _if_executable(path, "of uv")
 
 
@@ -144,7 +155,8 @@ def load(name: str) -> Interpreter | None:
         return None
     interpreter = Interpreter(**{**fields, "info": tuple(fields["info"])})
     # An absolute link inside a tree does not resolve from outside, hence lexists.
-    return interpreter if os.path.lexists(f"{interpreter.tree or ''}{interpreter.executable}") else None
+    there = os.path.lexists(f"{interpreter.tree or ''}{interpreter.executable}")
+    return interpreter if there else None
 
 
 def save(interpreter: Interpreter) -> None:
@@ -161,7 +173,10 @@ def recorded() -> list[Interpreter]:
     """All recorded interpreters, oldest version first."""
     names = [path.stem for path in (cache_root() / "interpreters").glob("*.json")]
     loaded = [interpreter for interpreter in map(load, names) if interpreter]
-    return sorted(loaded, key=lambda interpreter: (interpreter.info[:2], len(interpreter.name), interpreter.name))
+    return sorted(
+        loaded,
+        key=lambda interpreter: (interpreter.info[:2], len(interpreter.name), interpreter.name),
+    )
 
 
 # A name that could not be had today is not tried again by every `make test`.

@@ -19,15 +19,18 @@ usage: tools/py NAME ARGS...     run that interpreter with plait and its test de
        tools/py --info NAME      what that interpreter is, and which optional dependencies it lacks
        tools/py --wheel NAME     build if need be, print where the wheel is
 
-plait is built and installed again when its sources changed. PLAIT_PY_NO_BUILD=1 takes what was used last.
-PLAIT_PY_SETUP has options for meson's set-up (-Dassertions=2, say) and selects a build of its own."""
+plait is built and installed again when its sources changed. PLAIT_PY_NO_BUILD=1 takes what was used
+last. PLAIT_PY_SETUP has options for meson's set-up (-Dassertions=2, say) and selects a build of its
+own."""
 
 
 def find(name: str) -> Interpreter:
     interpreter = load(name)
     if interpreter is None:
         there = " ".join(i.name for i in recorded()) or "none"
-        raise Failure(f"{name} is not installed; run tools/pythons {name} first (there are: {there})")
+        raise Failure(
+            f"{name} is not installed; run tools/pythons {name} first (there are: {there})"
+        )
     return interpreter
 
 

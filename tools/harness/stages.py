@@ -1,0 +1,234 @@
+"""The stages of `make test`: each gets what it needs, runs its commands and says whether they
+passed.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from . import host
+from .cache import CHECKOUT, Failure, Word, cache_root, checkout_cache, locked
+from .environment import Environment
+from .interpreters import Interpreter, load, recorded
+
+TOOLS = CHECKOUT / "tools"
+SCRIPTS = ("pythons", "test", "format", "system-packages")  # Python without a suffix
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One line of the summary. `run` prints as it goes and returns whether all passed; it may raise
+    Failure.
+    """
+
+    name: str
+    about: str
+    run: Callable[[], bool]
+
+
+def fixed_stages() -> dict[str, Stage]:
+    """All stages but those of single interpreters, in the order in which they run."""
+    stages = [
+        Stage("lint", "ruff, clang-format, mypy, stubtest", _lint),
+        Stage("core", "C tests with all assertions", lambda: _core("core", ["-Dassertions=2"])),
+        Stage(
+            "core-release",
+            "C tests as released",
+            lambda: _core("core-release", ["-Dbuildtype=release"]),
+        ),
+        Stage("tsan", "C tests under ThreadSanitizer", _tsan),
+        Stage("asan", "C tests under ASan and UBSan", _asan),
+        Stage("models", "models of the lock-free protocols", _models),
+        Stage("fuzz", "a short run of each fuzz target", _fuzz),
+        Stage("interpreters", "find or install the interpreters", _interpreters),
+    ]
+    return {stage.name: stage for stage in stages}
+
+
+def python_stage(name: str) -> Stage:
+    return Stage(f"python-{name}", f"Python tests on {name}", lambda: _python(name))
+
+
+def python_stages() -> list[Stage]:
+    return [python_stage(interpreter.name) for interpreter in recorded()]
+
+
+def _run(command: Sequence[Word], env: Mapping[str, str] | None = None) -> bool:
+    """Run a command from the checkout, its output going straight through."""
+    print("$", *(os.fspath(word).replace(f"{CHECKOUT}/", "") for word in command), flush=True)
+    full = {**os.environ, **(env or {})}
+    done = subprocess.run(command, cwd=CHECKOUT, env=full, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        print(f"exit status {done.returncode}", flush=True)
+    return done.returncode == 0
+
+
+def _path_with(folder: Path) -> str:
+    return f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"
+
+
+# C
+
+
+def _core(
+    name: str,
+    options: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    test_options: Sequence[str] = (),
+    need: str = "core",
+) -> bool:
+    tools = host.ensure_tools()
+    host.ensure_system([need])
+    meson = tools / "meson"
+    build = checkout_cache() / name
+    path = {"PATH": _path_with(tools)}
+    fixed = [
+        "-Dbinding=false",
+        "-Dcore_tests=true",
+        "-Dwerror=true",
+        "-Dbuildtype=debugoptimized",
+        *options,
+    ]
+    again = ["--reconfigure"] if (build / "build.ninja").exists() else []
+    with locked(build.with_name(f"{name}.lock"), f"the stage {name}"):
+        return (
+            _run([meson, "setup", *again, build, CHECKOUT, *fixed], path)
+            and _run([meson, "compile", "-C", build], path)
+            and _run(
+                [meson, "test", "-C", build, "--print-errorlogs", *test_options],
+                {**path, **(env or {})},
+            )
+        )
+
+
+def _tsan() -> bool:
+    # Without address randomisation: ThreadSanitizer refuses the layouts of newer kernels.
+    wrapper = ["--wrapper", "setarch -R"] if shutil.which("setarch") else []
+    return _core(
+        "core-tsan",
+        ["-Db_sanitize=thread", "-Dassertions=1"],
+        env={"TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1"},
+        test_options=["--timeout-multiplier=4", *wrapper],
+        need="tsan",
+    )
+
+
+def _asan() -> bool:
+    return _core(
+        "core-asan",
+        [
+            "-Db_sanitize=address,undefined",
+            "-Dassertions=2",
+            "-Dc_args=-fno-sanitize-recover=undefined",
+        ],
+        env={
+            "ASAN_OPTIONS": "detect_stack_use_after_return=1:strict_string_checks=1",
+            "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+        },
+        test_options=["--timeout-multiplier=4"],
+        need="asan",
+    )
+
+
+def _models() -> bool:
+    host.ensure_system(["models"])
+    return _run(
+        [CHECKOUT / "tests/model/run"],
+        {"PLAIT_MODEL_BUILD": os.fspath(checkout_cache() / "models")},
+    )
+
+
+def _fuzz() -> bool:
+    tools = host.ensure_tools()
+    host.ensure_system(["fuzz"])
+    env = {"PATH": _path_with(tools), "PLAIT_FUZZ_BUILD": os.fspath(checkout_cache() / "fuzz")}
+    return _run([CHECKOUT / "tests/fuzz/run", os.environ.get("FUZZ_SECONDS", "20")], env)
+
+
+# Python
+
+
+def _interpreters() -> bool:
+    return _run([sys.executable, TOOLS / "pythons", "--all"])
+
+
+def _python(name: str) -> bool:
+    return (load(name) is not None or _run([sys.executable, TOOLS / "pythons", name])) and _run(
+        [TOOLS / "py", name, "-m", "pytest", *os.environ.get("PYTEST_ARGS", "").split()]
+    )
+
+
+# Lint
+
+
+def _lint() -> bool:
+    tools = host.ensure_tools()
+    caches = cache_root() / "lint"
+    env = {
+        "RUFF_CACHE_DIR": f"{caches}/ruff",
+        "MYPY_CACHE_DIR": f"{caches}/mypy",
+        "MYPYPATH": os.fspath(TOOLS),
+    }
+    checker = os.fspath(TOOLS / "py")
+    name = _typing_interpreter().name
+    scripts = [TOOLS / script for script in SCRIPTS] + sorted((TOOLS / "harness").glob("*.py"))
+    own_types = [
+        "--strict",
+        "--config-file=",
+        "--python-version=3.11",
+        "--scripts-are-modules",
+        "--explicit-package-bases",
+    ]
+    commands: list[list[Word]] = [
+        [tools / "ruff", "check", "."],
+        [tools / "ruff", "format", "--check", "."],
+        [tools / "clang-format", "--dry-run", "--Werror", *c_files()],
+        [tools / "mypy", *own_types, *scripts],
+        [checker, name, "-m", "mypy", "-p", "plait"],
+        [checker, name, "-m", "mypy.stubtest", "plait._plait"],
+    ]
+    results = [_run(command, env) for command in commands]
+    return all(results)
+
+
+def c_files() -> list[str]:
+    """The C and C++ files that are formatted: all but third parties'."""
+    command = [
+        "git",
+        "ls-files",
+        "-z",
+        "-co",
+        "--exclude-standard",
+        "--",
+        "*.c",
+        "*.h",
+        "*.cpp",
+        "*.hpp",
+    ]
+    names = subprocess.run(
+        command, cwd=CHECKOUT, capture_output=True, text=True, check=True
+    ).stdout.split("\0")
+    return [
+        name
+        for name in names
+        if name and not name.startswith("third_party/") and (CHECKOUT / name).exists()
+    ]
+
+
+def _typing_interpreter() -> Interpreter:
+    """The newest interpreter on which mypy could be installed."""
+    for name in ("3.14", "3.15", "3.13", "3.12"):
+        interpreter = load(name)
+        if interpreter:
+            environment = Environment(interpreter)
+            environment.ensure_base()
+            if "mypy" not in environment.missing():
+                return interpreter
+    raise Failure("no interpreter that mypy runs on: tools/pythons 3.14 gets one")
