@@ -465,15 +465,15 @@ TEST(threads_free_in_a_region_that_is_too_small) {
 /* Every thread owns a heap, and frees what it finds from the others. */
 struct market {
     plait_region_t *region;
+    plait_heap_t *heaps[4];
     atomic_uintptr_t boxes[MAILBOXES];
     int rounds;
 };
 
 static void trade(int index, void *argument) {
     struct market *market = argument;
-    plait_heap_t *heap;
+    plait_heap_t *heap = market->heaps[index];
     uint64_t random = test_random_start((uint64_t)index + 500);
-    REQUIRE(plait_heap_create(&heap, market->region) == PLAIT_OK);
     for (int i = 0; i < market->rounds; i++) {
         size_t size = random_size(&random) / 4;
         struct letter *letter = plait_heap_allocate_owner(heap, sizeof *letter + size);
@@ -492,7 +492,7 @@ static void trade(int index, void *argument) {
         else
             CHECK_EQ(plait_heap_release_remote(market->region, old), PLAIT_OK);
     }
-    CHECK(plait__heap_is_valid_locally(heap)); /* left open: others still hold blocks of it */
+    CHECK(plait__heap_is_valid_locally(heap));
 }
 
 TEST(many_heaps_trade_blocks) {
@@ -500,9 +500,18 @@ TEST(many_heaps_trade_blocks) {
     memset(&market, 0, sizeof market);
     market.rounds = test_scaled(20000);
     REQUIRE(plait_region_create(&market.region, 64 * MIB, false) == PLAIT_OK);
+    for (int i = 0; i < 4; i++)
+        REQUIRE(plait_heap_create(&market.heaps[i], market.region) == PLAIT_OK);
     test_run_threads(4, trade, &market);
-    for (uint32_t id = 1; id <= 4; id++)
-        plait_heap_reclaim(market.region, id);
+    for (int i = 0; i < MAILBOXES; i++)
+        CHECK_EQ(plait_heap_release_remote(market.region, (void *)atomic_load(&market.boxes[i])),
+                 PLAIT_OK);
+    for (int i = 0; i < 4; i++) {
+        plait__heap_collect(market.heaps[i]);
+        CHECK_EQ(stats_of(market.heaps[i]).blocks_live, 0);
+        CHECK(plait_heap_is_valid(market.heaps[i]));
+        plait_heap_close(market.heaps[i]);
+    }
     CHECK_EQ(count_claimed(market.region), 0);
     plait_region_close(market.region);
 }
@@ -584,22 +593,26 @@ TEST(a_process_frees_what_the_parent_allocates) {
 /* However the child dies, each block is free or is not, and all that are free come back. */
 TEST(a_process_killed_while_it_frees) {
     uint64_t random = test_random_start(4);
-    int killed = 0;
     for (int round = 0; round < test_scaled(150); round++) {
         struct place place = open_place(64 * MIB, true);
         struct ledger *ledger = fill_ledger(&place, 1500, &random);
         REQUIRE(ledger != NULL);
         pid_t child = fork();
-        if (child == 0)
-            _exit(free_ledger(dup(plait_region_descriptor(place.region)),
-                              plait_region_size(place.region),
-                              plait_region_offset(place.region, ledger)));
+        if (child == 0) {
+            int code = free_ledger(dup(plait_region_descriptor(place.region)),
+                                   plait_region_size(place.region),
+                                   plait_region_offset(place.region, ledger));
+            while (code == 0)
+                pause();
+            _exit(code);
+        }
         REQUIRE(child > 0);
         uint32_t stop = (uint32_t)test_random_below(&random, 1500);
-        while (atomic_load(&ledger->started) <= stop) /* and the owner goes on meanwhile */
-            plait_heap_release_owner(place.heap, plait_heap_allocate_owner(place.heap, 40000));
+        while (atomic_load(&ledger->started) <= stop)
+            if (round % 2 == 0) /* the owner collects meanwhile */
+                plait_heap_release_owner(place.heap, plait_heap_allocate_owner(place.heap, 40000));
         kill(child, SIGKILL);
-        killed += wait_for(child) == -SIGKILL;
+        CHECK_EQ(wait_for(child), -SIGKILL);
         plait_heap_trim(place.heap);
         uint64_t live = stats_of(place.heap).blocks_live - 1; /* the ledger */
         CHECK(live >= 1500 - atomic_load(&ledger->started));
@@ -607,7 +620,35 @@ TEST(a_process_killed_while_it_frees) {
         CHECK(plait_heap_is_valid(place.heap));
         close_place(&place);
     }
-    CHECK(killed > 0);
+}
+
+/* The steps that a killed process may have left out: the next free beside it, or a sweep, finds the block. */
+TEST(a_free_without_its_hints) {
+    struct place place = open_place(16 * MIB, false);
+    for (int steps = 1; steps <= 2; steps++)
+        for (int swept = 0; swept < 2; swept++) {
+            void *block = plait_heap_allocate_owner(place.heap, 3000);
+            void *beside = plait_heap_allocate_owner(place.heap, 3000);
+            uint64_t offset = plait_region_offset(place.region, block);
+            plait__remote_set_t *remote = &place.region->spans[offset >> PLAIT__SPAN_SHIFT].remote;
+            plait_atomic_or_seq_cst(&remote->words[0],
+                                    UINT64_C(1) << (offset % SPAN / plait_heap_block_size(place.region, block)));
+            if (steps == 2)
+                plait_atomic_or_seq_cst(&remote->summary, UINT64_C(1));
+            plait__heap_collect(place.heap);
+            CHECK(plait_heap_owns(place.heap, block));
+            if (swept) {
+                plait__heap_sweep(place.heap);
+            } else {
+                CHECK_EQ(plait_heap_release_remote(place.region, beside), PLAIT_OK);
+                plait__heap_collect(place.heap);
+            }
+            CHECK(!plait_heap_owns(place.heap, block));
+            CHECK_EQ(plait_heap_owns(place.heap, beside), swept != 0);
+            if (swept)
+                plait_heap_release_owner(place.heap, beside);
+        }
+    close_place(&place);
 }
 
 /* A heap of a process that dies is given back by its number. */
