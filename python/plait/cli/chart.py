@@ -5,7 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from plait.cli.contest import Outcome
+from plait.cli.contest import Outcome, format_seconds
 from plait.cli.contestant import CONTESTANTS
 
 INK = "#24292f"
@@ -106,8 +106,9 @@ def _time_labeller(outcomes: list[Outcome]) -> Callable[[Outcome], str]:
     serial = next((o.seconds for o in outcomes if o.name == "serial" and o.status == "ok"), None)
 
     def label(outcome: Outcome) -> str:
-        if serial is None or outcome.name == "serial":
-            return f"{outcome.seconds:.2f} s"
-        return f"{outcome.seconds:.2f} s  ({serial / outcome.seconds:.2f}\N{MULTIPLICATION SIGN})"
+        text = format_seconds(outcome.seconds)
+        if serial and outcome.name != "serial":
+            text += f"  ({serial / outcome.seconds:.2f}\N{MULTIPLICATION SIGN})"
+        return text
 
     return label

@@ -48,6 +48,11 @@ class Outcome:
     summary: Summary | None = None
 
 
+def format_seconds(seconds: float) -> str:
+    """Write a time for people, a short one in milliseconds."""
+    return f"{seconds:.2f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+
+
 class TreeSampler:
     """Keeps the peak of the memory of a process and its descendants, sampled in a thread.
 
@@ -114,6 +119,7 @@ def run_contestant(
         finally:
             if process.poll() is None:
                 _kill_all(process)
+            _close_pipes(process)
         if status:
             outcome.status = "failed"
             outcome.reason = _describe_status(status)
@@ -202,6 +208,15 @@ def _say(process: subprocess.Popen[str], line: str) -> None:
     with contextlib.suppress(BrokenPipeError):  # it has ended: its exit status will tell
         process.stdin.write(line + "\n")
         process.stdin.flush()
+
+
+def _close_pipes(process: subprocess.Popen[str]) -> None:
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(
+                BrokenPipeError
+            ):  # what it has not read is still to be written
+                pipe.close()
 
 
 def _end_with_leader(process: subprocess.Popen[str]) -> None:

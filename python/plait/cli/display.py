@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, Self
 
 from plait.cli.code_report import MIN_DUPLICATE_PARTS, Place, Summary
-from plait.cli.contest import Outcome
+from plait.cli.contest import Outcome, format_seconds
 from plait.cli.contestant import CONTESTANTS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -63,7 +63,7 @@ class _Lines:
         pass
 
     def end(self, outcome: Outcome) -> None:
-        figure = f"{outcome.seconds:.2f} s" if outcome.status == "ok" else outcome.reason
+        figure = format_seconds(outcome.seconds) if outcome.status == "ok" else outcome.reason
         line = f"{CONTESTANTS[outcome.name][0]}: {outcome.status}, {figure}"
         self._console.print(line, markup=False, soft_wrap=True)
 
@@ -103,7 +103,7 @@ class _Live:
 
     def end(self, outcome: Outcome) -> None:
         if outcome.status == "ok":
-            result = f"{outcome.seconds:.2f} s"
+            result = format_seconds(outcome.seconds)
             self._bars.update(self._current, completed=self._total, result=result)
         else:
             self._bars.update(self._current, result=outcome.status)
@@ -182,9 +182,9 @@ def _print_outcomes(console: Console, outcomes: list[Outcome]) -> None:
             continue
         table.add_row(
             title,
-            f"{outcome.seconds:.2f} s",
+            format_seconds(outcome.seconds),
             f"{serial / outcome.seconds:.2f}\N{MULTIPLICATION SIGN}" if serial else "",
-            f"{outcome.cpu_seconds:.2f} s",
+            format_seconds(outcome.cpu_seconds),
             f"{outcome.peak_bytes / 1e6:,.0f} MB",
         )
     console.print(table)
