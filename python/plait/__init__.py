@@ -1,0 +1,44 @@
+"""plait: ordinary Python on every core, in one process.
+
+    import plait
+
+    with plait.Pool() as pool:                    # a concurrent.futures.Executor
+        total = sum(pool.map(score, rows))
+
+Everything is imported on first use, so that a worker's interpreter pays only for what it runs.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from plait._default import map, submit
+    from plait._errors import BrokenPool, RemoteError
+    from plait._future import Future
+    from plait._plait import cpu_count
+    from plait._pool import Pool
+
+__all__ = ["BrokenPool", "Future", "Pool", "RemoteError", "cpu_count", "map", "submit"]
+__version__ = "0.1.0"
+
+_homes = {
+    "BrokenPool": "plait._errors",
+    "Future": "plait._future",
+    "Pool": "plait._pool",
+    "RemoteError": "plait._errors",
+    "cpu_count": "plait._plait",
+    "map": "plait._default",
+    "submit": "plait._default",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _homes:
+        raise AttributeError(f"module 'plait' has no attribute {name!r}")
+    value = getattr(import_module(_homes[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

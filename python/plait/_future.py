@@ -1,0 +1,148 @@
+"""plait.Future: what a pool's submit() returns.
+
+Waiting for a result goes straight to the task's state in the core. Only what concurrent.futures itself wants
+of a future, a condition to lock and waiters to tell, needs a *bridge*: it is made when first asked for, and
+from then on the future's public state changes only under the bridge's condition, by `_publish`, which the
+notifier's thread calls when the task has ended. That is the protocol of wait() and as_completed().
+"""
+
+import concurrent.futures
+import threading
+from collections.abc import Callable
+from concurrent.futures import _base
+from typing import Any, Final
+
+from plait import _plait
+from plait._errors import BrokenPool
+
+_lock: Final = threading.Lock()  # guards the making of bridges and of the notifier
+
+
+class _Bridge:
+    """What concurrent.futures expects of a future that it waits for."""
+
+    def __init__(self) -> None:
+        self.condition = threading.Condition()
+        self.waiters: list[Any] = []
+        self.callbacks: list[Callable[[Any], object]] = []
+        self.published = False  # under condition
+
+
+class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type-arg]
+    """The result-to-be of a call; a concurrent.futures.Future. Made by pools only. Any thread."""
+
+    __slots__ = ()
+
+    def _bridged(self) -> _Bridge:
+        bridge = self._bridge
+        if bridge is None:
+            with _lock:
+                bridge = self._bridge
+                if bridge is None:
+                    bridge = _Bridge()
+                    _notifier.start()
+                    # Watch last: once it is watched, the notifier may publish at any moment.
+                    self._bridge = bridge
+                    if not self._watch():
+                        bridge.published = True
+        return bridge
+
+    def _publish(self) -> None:
+        """Tells everybody that the future is final: once, by whoever comes first."""
+        bridge = self._bridge
+        with bridge.condition:
+            if bridge.published:
+                return
+            bridge.published = True
+            for waiter in bridge.waiters:
+                if self.cancelled():
+                    waiter.add_cancelled(self)
+                elif self.exception() is not None:
+                    waiter.add_exception(self)
+                else:
+                    waiter.add_result(self)
+            bridge.condition.notify_all()
+        for callback in bridge.callbacks:
+            self._call_back(callback)
+
+    def _call_back(self, callback: Callable[[Any], object]) -> None:
+        try:
+            callback(self)
+        except Exception:
+            _base.LOGGER.exception("exception calling callback for %r", self)
+
+    def add_done_callback(self, fn: Callable[[Any], object]) -> None:
+        """Calls fn(future) once the future is final: in the notifier's thread, or now if it is already."""
+        bridge = self._bridged()
+        with bridge.condition:
+            if not bridge.published:
+                bridge.callbacks.append(fn)
+                return
+        self._call_back(fn)
+
+    @property
+    def _condition(self) -> threading.Condition:
+        return self._bridged().condition
+
+    @property
+    def _waiters(self) -> list[Any]:
+        return self._bridged().waiters
+
+    @property
+    def _state(self) -> str:
+        bridge = self._bridge
+        final = self.done() if bridge is None else bridge.published
+        if not final:
+            return _base.RUNNING if self.running() else _base.PENDING
+        return _base.CANCELLED_AND_NOTIFIED if self.cancelled() else _base.FINISHED
+
+    def __repr__(self) -> str:
+        state = _base._STATE_TO_DESCRIPTION_MAP[self._state]
+        told = ""
+        if self.done() and not self.cancelled():
+            error = self.exception()
+            told = f" raised {type(error).__name__}" if error else f" returned {type(self.result()).__name__}"
+        return f"<{type(self).__name__} at {id(self):#x} state={state}{told}>"
+
+    def set_result(self, result: object) -> None:
+        """Refused: only the worker that runs the call can set its result."""
+        raise _base.InvalidStateError(f"a result cannot be set on {self!r}: its worker does that")
+
+    def set_exception(self, exception: BaseException | None) -> None:
+        """Refused: only the worker that runs the call can set its exception."""
+        raise _base.InvalidStateError(f"an exception cannot be set on {self!r}: its worker does that")
+
+    def set_running_or_notify_cancel(self) -> bool:
+        """Refused: only the worker that runs the call can say so."""
+        raise _base.InvalidStateError(f"{self!r} is run by its pool alone")
+
+
+class _Notifier:
+    """The thread that publishes watched futures; started when the first one is."""
+
+    def __init__(self) -> None:
+        self.thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Under _lock."""
+        if self.thread is None:
+            self.thread = threading.Thread(target=self._run, name="plait-notifier", daemon=False)
+            threading._register_atexit(self.stop)  # type: ignore[attr-defined]
+            self.thread.start()
+
+    @staticmethod
+    def _run() -> None:
+        while (futures := _plait._take_finished()) is not None:
+            for future in futures:
+                future._publish()
+            del futures
+
+    def stop(self) -> None:
+        """At the interpreter's exit, before threads are joined and after pools have ended."""
+        _plait._close_notifier()
+        if self.thread is not None:
+            self.thread.join()
+
+
+_notifier: Final = _Notifier()
+_plait._register(Future, BrokenPool)

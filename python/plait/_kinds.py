@@ -1,0 +1,79 @@
+"""Which kind of worker serves on this interpreter, and why."""
+
+import importlib
+import sys
+import sysconfig
+from typing import Final
+
+KINDS: Final = ("auto", "thread", "interpreter", "process")
+
+# Modules of the standard library with static types that several interpreters would initialise at once: CPython
+# 3.12 and 3.13 crash unless the main interpreter has imported them first (gh-136421 and its like).
+_STATIC_TYPES: Final = ("_datetime", "_decimal", "_ctypes", "_ssl", "_asyncio", "_hashlib", "_socket", "_sqlite3")
+
+
+def _free_threaded() -> bool:
+    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+
+
+def _gil_enabled() -> bool:
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def _version() -> str:
+    return ".".join(map(str, sys.version_info[:3])) + ("t" if _free_threaded() else "")
+
+
+def interpreter_refusal() -> str | None:
+    """Why own-GIL interpreters cannot serve here; None where they can."""
+    version = sys.version_info[:3]
+    if version < (3, 12, 8):
+        return f"CPython {_version()} crashes with own-GIL interpreters; use 3.12.8 or later"
+    if (3, 13) <= version < (3, 13, 1):
+        return f"CPython {_version()} crashes with own-GIL interpreters; use 3.13.1 or later"
+    return None
+
+
+def choose(kind: str) -> tuple[str, str]:
+    """(kind, reason) for what the caller asked for.
+
+    Raises ValueError for an unknown kind, RuntimeError for one that cannot serve here, with the way out.
+    """
+    if kind == "auto":
+        return _choose_automatically()
+    if kind == "thread":
+        return kind, "asked for"
+    if kind == "interpreter":
+        refusal = interpreter_refusal()
+        if refusal is not None:
+            raise RuntimeError(f"kind='interpreter' cannot serve: {refusal}, or kind='thread'")
+        return kind, "asked for"
+    if kind == "process":
+        raise RuntimeError("kind='process' is not part of this version: use kind='interpreter' or 'thread'")
+    raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
+
+
+def _choose_automatically() -> tuple[str, str]:
+    if _free_threaded():
+        if not _gil_enabled():
+            return "thread", f"CPython {_version()} runs threads in parallel: its GIL is off"
+        return "thread", (
+            f"the GIL of this free-threaded CPython {_version()} is on (an extension switched it on, or "
+            "PYTHON_GIL=1): threads do not run in parallel, and process workers do not exist yet"
+        )
+    refusal = interpreter_refusal()
+    if refusal is None and sys.version_info >= (3, 13):
+        return "interpreter", f"CPython {_version()} gives each interpreter a GIL of its own"
+    told = refusal or f"CPython {_version()} imports too little of the standard library into own-GIL interpreters"
+    return "thread", f"{told}; process workers do not exist yet, so threads take turns under one GIL"
+
+
+def prepare_main() -> None:
+    """Imports in this interpreter what workers must not be the first to import."""
+    if sys.version_info >= (3, 14):
+        return
+    for name in _STATIC_TYPES:
+        try:
+            importlib.import_module(name)
+        except ImportError:
+            continue  # not built here, so no worker can import it either

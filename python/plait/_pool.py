@@ -1,0 +1,199 @@
+"""plait.Pool: workers behind one concurrent.futures.Executor."""
+
+import concurrent.futures
+import functools
+import itertools
+import sys
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, Final
+
+from plait import _kinds, _plait
+from plait import _future as _future  # registers the class of futures
+
+_pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
+
+# reduce() cuts its input here, so that the tree of calls depends on the input alone.
+_REDUCE_BLOCK: Final = 256
+
+
+class Pool(_plait.PoolBase, concurrent.futures.Executor):
+    """Runs functions on several workers at once: a concurrent.futures.Executor.
+
+    max_workers: at most so many workers; None for cpu_count(). They start as work arrives.
+    kind: "thread", "interpreter", or "auto" for the best that serves here; see the attributes kind and reason.
+    initializer: called as initializer(*initargs) in every worker before its first task; if it raises, the pool
+        is broken, and every task fails with BrokenPool.
+    thread_name_prefix: of the workers' threads.
+
+    Raises ValueError for an unknown kind or max_workers < 1, RuntimeError for a kind that cannot serve on this
+    interpreter. All methods may be called from any thread.
+    """
+
+    def __init__(
+        self,
+        max_workers: int | None = None,
+        *,
+        kind: str = "auto",
+        initializer: Callable[..., object] | None = None,
+        initargs: tuple[Any, ...] = (),
+        thread_name_prefix: str = "",
+    ) -> None:
+        if max_workers is None:
+            max_workers = _plait.cpu_count()
+        if max_workers <= 0:
+            raise ValueError("max_workers must be greater than 0")
+        if initializer is not None and not callable(initializer):
+            raise TypeError("initializer must be a callable")
+        self.kind, self.reason = _kinds.choose(kind)
+        self.max_workers = max_workers
+        setup = {}
+        if self.kind == "interpreter":
+            _kinds.prepare_main()
+            setup = _setup()
+        self._open(self.kind, max_workers, thread_name_prefix, setup, initializer, tuple(initargs))
+        _pools.add(self)
+
+    def map(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """fn(*items) for the items of all iterables in step, in order.
+
+        The work is divided among the workers as they become idle; chunksize is accepted for compatibility and
+        not needed. buffersize: at most so many items are taken from the iterables and not yet given back as
+        results; None bounds them by memory instead (about a million items or 256 MiB). timeout: seconds from
+        now after which waiting for a result raises TimeoutError.
+
+        What fn raises is raised at its item's place; the iterator can be asked for the next one after that.
+        Giving up an iterator that was begun cancels the rest. One thread at a time may use it.
+        """
+        return self._start_map(fn, iterables, True, timeout, chunksize, buffersize)
+
+    def map_unordered(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """Like map(), but each result as soon as it is there."""
+        return self._start_map(fn, iterables, False, timeout, chunksize, buffersize)
+
+    def starmap(
+        self,
+        fn: Callable[..., Any],
+        iterable: Iterable[Iterable[Any]],
+        *,
+        timeout: float | None = None,
+        chunksize: int | None = None,
+        buffersize: int | None = None,
+    ) -> Iterator[Any]:
+        """fn(*item) for every item, in order; otherwise like map()."""
+        window = _window(chunksize, buffersize)
+        return self._map(fn, iter(iterable), True, True, timeout, window)
+
+    def reduce(self, fn: Callable[[Any, Any], Any], iterable: Iterable[Any], initial: Any) -> Any:
+        """initial combined with every item by fn, which must be associative.
+
+        The items are combined in a tree whose shape depends on their number alone, never on the workers, so
+        that the result is the same every time even where fn is only nearly associative (floats).
+        """
+        level: Iterable[Any] = iterable
+        combine = functools.partial(_reduce_block, fn)
+        while True:
+            blocks = _blocks(level, _REDUCE_BLOCK)
+            level = list(self.map(combine, blocks))
+            if len(level) <= 1:
+                return functools.reduce(fn, level, initial)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """No more submits. wait: return only when every task has run and every worker has ended.
+
+        cancel_futures: cancel what no worker has begun. May be called more than once.
+        """
+        self._close(cancel_futures)
+        if wait:
+            self._join()
+
+    def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
+        # Who pressed Ctrl-C does not want the queue to be worked off first.
+        interrupted = exc_type is not None and issubclass(exc_type, KeyboardInterrupt)
+        self.shutdown(wait=True, cancel_futures=interrupted)
+
+    def __repr__(self) -> str:
+        return f"<plait.Pool kind={self.kind!r} max_workers={self.max_workers}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("a plait.Pool cannot be pickled: pass what its tasks need instead")
+
+    def _start_map(
+        self,
+        fn: Callable[..., Any],
+        iterables: tuple[Iterable[Any], ...],
+        ordered: bool,
+        timeout: float | None,
+        chunksize: int | None,
+        buffersize: int | None,
+    ) -> Iterator[Any]:
+        window = _window(chunksize, buffersize)
+        if len(iterables) == 1:
+            return self._map(fn, iter(iterables[0]), False, ordered, timeout, window)
+        return self._map(fn, zip(*iterables), True, ordered, timeout, window)
+
+
+def _window(chunksize: int | None, buffersize: int | None) -> int:
+    if chunksize is not None and chunksize < 1:
+        raise ValueError("chunksize must be >= 1.")
+    if buffersize is None:
+        return 0
+    if not isinstance(buffersize, int):
+        raise TypeError("buffersize must be an integer or None")
+    if buffersize < 1:
+        raise ValueError("buffersize must be None or > 0")
+    return buffersize
+
+
+def _setup() -> dict[str, Any]:
+    """What makes a worker's interpreter resemble this one: sys attributes, natively encodable."""
+    return {
+        "path": [str(entry) for entry in sys.path],
+        "argv": [str(argument) for argument in getattr(sys, "argv", [])],
+        "recursion_limit": sys.getrecursionlimit(),
+        "dont_write_bytecode": sys.dont_write_bytecode,
+        "pycache_prefix": sys.pycache_prefix,
+    }
+
+
+def _blocks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    iterator = iter(items)
+    while block := list(itertools.islice(iterator, size)):
+        yield block
+
+
+def _reduce_block(fn: Callable[[Any, Any], Any], block: list[Any]) -> Any:
+    return functools.reduce(fn, block)
+
+
+def _at_exit() -> None:
+    """Before the interpreter goes: whatever was submitted is done, as the standard library's pools do."""
+    pools = list(_pools)
+    for pool in pools:
+        pool._close(False)
+    try:
+        for pool in pools:
+            pool._join()
+        _plait._join_orphans()
+    except KeyboardInterrupt:
+        for pool in pools:
+            pool._close(True)
+        raise
+
+
+threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

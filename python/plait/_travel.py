@@ -1,0 +1,228 @@
+"""What the flat format does not hold natively: pickles by value, and exceptions with all they carry.
+
+Called by the binding, on both sides, and imported only when first needed.
+"""
+
+import io
+import pickle
+import sys
+import traceback
+from types import CodeType, FrameType, TracebackType
+from typing import Any, NamedTuple
+
+import cloudpickle
+
+from plait._errors import RemoteError
+
+# ---- pickles ----
+
+
+def dumps(obj: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
+    """The object as a pickle of protocol 5, by value where it cannot be imported, and its large buffers.
+
+    Raises pickle.PicklingError naming what inside the object cannot travel, and the way out.
+    """
+    buffers: list[pickle.PickleBuffer] = []
+    try:
+        return _dump(obj, buffers), buffers
+    except RecursionError:
+        raise
+    except Exception as error:
+        raise pickle.PicklingError(_explain(obj, error)) from error
+
+
+def _dump(obj: object, buffers: list[pickle.PickleBuffer]) -> bytes:
+    with io.BytesIO() as file:
+        cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(obj)
+        return file.getvalue()
+
+
+def loads(data: bytes, buffers: tuple[Any, ...]) -> Any:
+    """The object that dumps() was given."""
+    return pickle.loads(data, buffers=buffers)
+
+
+def _travels(obj: object) -> bool:
+    try:
+        _dump(obj, [])
+    except Exception:
+        return False
+    return True
+
+
+def _parts(obj: object) -> list[tuple[str, object]]:
+    """The direct parts of an object, each with how to write it after the object's own name."""
+    if isinstance(obj, dict):
+        return [(f"[{_name(key)}]", value) for key, value in obj.items()]
+    if isinstance(obj, (list, tuple)):
+        return [(f"[{index}]", value) for index, value in enumerate(obj)]
+    parts: list[tuple[str, object]] = []
+    closure = getattr(obj, "__closure__", None)
+    if closure:
+        names = obj.__code__.co_freevars  # type: ignore[attr-defined]
+        parts += [(f", its variable {name!r}", cell.cell_contents) for name, cell in zip(names, closure)]
+    code, variables = getattr(obj, "__code__", None), getattr(obj, "__globals__", None)
+    if code is not None and variables is not None:
+        parts += [(f", its global {n!r}", variables[n]) for n in code.co_names if n in variables]
+    state = getattr(obj, "__dict__", None)
+    if isinstance(state, dict) and not isinstance(obj, type):
+        parts += [(f".{name}", value) for name, value in state.items()]
+    return parts
+
+
+def _name(obj: object) -> str:
+    """What an object may be called in a message: nothing of the object's own is run for it."""
+    if type(obj) in (str, int, bool, float):
+        return repr(obj)
+    named = getattr(obj, "__qualname__", None)
+    return named if isinstance(named, str) else f"a {type(obj).__qualname__}"
+
+
+def _culprit(obj: object, path: str, depth: int = 8) -> tuple[str, object]:
+    for suffix, part in _parts(obj) if depth else []:
+        if not _travels(part):
+            return _culprit(part, path + suffix, depth - 1)
+    return path, obj
+
+
+def _explain(obj: object, error: Exception) -> str:
+    path, culprit = _culprit(obj, _name(obj))
+    what = _name(culprit) if path == _name(culprit) else f"{path} ({_name(culprit)})"
+    return (
+        f"{what} cannot travel to another interpreter: {error}. "
+        "Create it inside the function that the workers run, pass what it is made from instead, "
+        "or use kind='thread', whose workers share objects"
+    )
+
+
+# ---- exceptions ----
+
+
+class _Frame(NamedTuple):
+    filename: str
+    name: str
+    line: int
+
+
+# One exception of a chain or group: (pickle, frames, cause, context, suppress_context, members, type name,
+# text); cause and context are indices into the list of all records, members lists of them, None for none.
+_Record = tuple[bytes | None, list[_Frame], int | None, int | None, bool, list[int] | None, str, str]
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return "".join(traceback.format_exception(error))
+    except Exception:
+        return ""
+
+
+def dump_exception(error: BaseException) -> tuple[bytes | None, str, str]:
+    """An exception with its causes, contexts, members, notes and tracebacks, as natively encodable data.
+
+    (pickle of records or None, type name, text with traceback).
+    """
+    records: list[_Record] = []
+    name, text = type(error).__qualname__, _text(error)
+    try:
+        _record(error, records, {})
+        return pickle.dumps([_plain(record) for record in records]), name, text
+    except Exception:
+        return None, name, text
+
+
+def _plain(record: _Record) -> tuple[Any, ...]:
+    return (record[0], [tuple(frame) for frame in record[1]], *record[2:])
+
+
+def _record(error: BaseException, records: list[_Record], known: dict[int, int]) -> int:
+    """Adds the record of an exception, and of those it leads to; returns its index."""
+    if id(error) in known:
+        return known[id(error)]
+    index = known[id(error)] = len(records)
+    records.append((None, [], None, None, False, None, "", ""))  # its place, for chains that lead back
+
+    def follow(other: BaseException | None) -> int | None:
+        return None if other is None else _record(other, records, known)
+
+    members = None
+    if isinstance(error, BaseExceptionGroup):
+        members = [_record(member, records, known) for member in error.exceptions]
+    records[index] = (
+        _dump_one(error),
+        [
+            _Frame(entry.filename, entry.name, entry.lineno or 0)
+            for entry in traceback.extract_tb(error.__traceback__)
+        ],
+        follow(error.__cause__),
+        follow(error.__context__),
+        error.__suppress_context__,
+        members,
+        type(error).__qualname__,
+        str(error) if type(error).__str__ is BaseException.__str__ else _text(error),
+    )
+    return index
+
+
+def _dump_one(error: BaseException) -> bytes | None:
+    """The exception's pickle, if it can be had and read again: many classes cannot."""
+    try:
+        data = _dump(error, [])
+        pickle.loads(data)
+    except Exception:
+        return None
+    return data
+
+
+def load_exception(dumped: tuple[bytes | None, str, str]) -> BaseException:
+    """The exception that dump_exception() was given, or a RemoteError in its stead."""
+    if len(dumped) != 3 or dumped[0] is None:
+        return RemoteError(*(str(part) for part in dumped[1:]))
+    records = pickle.loads(dumped[0])
+    errors = [_revive(record) for record in records]
+    for error, record in zip(errors, records):
+        _, frames, cause, context, suppress, _, _, _ = record
+        error.__cause__ = None if cause is None else errors[cause]
+        error.__context__ = None if context is None else errors[context]
+        error.__suppress_context__ = suppress
+        error.__traceback__ = _traceback([_Frame(*frame) for frame in frames])
+    for error, record in zip(errors, records):
+        members = record[5]
+        if members is not None and isinstance(error, BaseExceptionGroup):
+            for own, member in zip(error.exceptions, members):
+                _adopt(own, errors[member])
+    return errors[0]
+
+
+def _adopt(own: BaseException, full: BaseException) -> None:
+    """A group's own members were pickled with it: give them what their own records carry."""
+    own.__cause__, own.__context__ = full.__cause__, full.__context__
+    own.__suppress_context__, own.__traceback__ = full.__suppress_context__, full.__traceback__
+
+
+def _revive(record: _Record) -> BaseException:
+    try:
+        error = pickle.loads(record[0]) if record[0] is not None else None
+    except Exception:
+        error = None
+    return error if isinstance(error, BaseException) else RemoteError(record[6], record[7])
+
+
+def _traceback(frames: list[_Frame]) -> TracebackType | None:
+    """A traceback that shows the worker's frames; their locals stayed with the worker."""
+    made: TracebackType | None = None
+    for frame in reversed(frames):
+        made = TracebackType(made, _frame(frame), 0, max(frame.line, 1))
+    return made
+
+
+def _frame(frame: _Frame) -> FrameType:
+    code: CodeType = _stub.replace(co_filename=frame.filename, co_name=frame.name, co_qualname=frame.name)
+    variables: dict[str, Any] = {"current": sys._getframe}
+    exec(code, variables)
+    found: FrameType = variables["frame"]
+    variables.clear()
+    return found
+
+
+# Without a line table, so that the traceback's own line numbers are shown.
+_stub = compile("frame = current()", "<worker>", "exec").replace(co_linetable=b"")

@@ -1,0 +1,307 @@
+/* binding: what the files of the binding share.
+ *
+ * Each interpreter that imports plait._plait has a module state of its own; nothing here is a
+ * mutable C global. What several interpreters touch (tasks, messages, shipments, pools' shared
+ * parts) is plain C memory under the core's atomics and holds no Python object of another
+ * interpreter. The one exception, a thread worker's task, holds objects of the interpreter that
+ * both its submitter and its worker run in.
+ */
+#ifndef PLAIT_BINDING_H
+#define PLAIT_BINDING_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "binding/compat.h"
+#include "binding/table.h"
+#include "plait/flat.h"
+#include "plait/mailbox.h"
+#include "plait/sched.h"
+#include "plait/task.h"
+
+/* ---- module.c: the state of one interpreter's module ---- */
+
+/* Interned attribute names. */
+enum { NAME_MODULE, NAME_QUALNAME, NAME_START, NAME_STOP, NAME_STEP, NAME_COUNT };
+
+typedef struct module_state {
+    PyTypeObject *pool_type;   /* PoolBase */
+    PyTypeObject *future_type; /* FutureBase */
+    PyTypeObject *map_type;    /* MapIterator */
+    PyObject *future_class;    /* plait.Future, told by plait._future; NULL before */
+    PyObject *broken_class;    /* plait.BrokenPool, likewise */
+    PyObject *travel;          /* the module plait._travel; NULL until needed */
+    PyObject *foreign_types; /* dict: type -> int, what encode.c knows of types outside builtins */
+    PyObject *names[NAME_COUNT];
+    plait_mailbox_t notifier; /* watched futures that became final */
+    plait_sched_t **orphans;  /* handles of pools that are gone while their workers finish */
+    size_t orphan_count;
+} module_state;
+
+extern struct PyModuleDef plait_module_def;
+
+static inline module_state *state_of_module(PyObject *module)
+{
+    return (module_state *)PyModule_GetState(module);
+}
+
+/* The state of the module that made the type of `self` or a base of it; never NULL. */
+module_state *state_of_type(PyTypeObject *type);
+
+/* Imports plait._travel once: pickling by value, exceptions that travel. Borrowed; NULL with an
+ * exception. */
+PyObject *state_travel(module_state *state);
+
+/* ---- errors.c ---- */
+
+/* Sets the Python exception for a core code (< 0 or an outcome that the caller did not expect);
+ * `what` says what was being done. Always returns NULL. */
+PyObject *raise_core_error(int code, const char *what);
+
+/* ---- messages ---- */
+
+/* One flat value that owns its message, if it needs one at all: an int or None is the root word
+ * alone. */
+typedef struct message {
+    plait_flat_value_t root;
+    void *bytes; /* NULL where root is not a REF; else from plait_alloc_system */
+    size_t size;
+} message_t;
+
+void message_clear(message_t *message);
+
+/* ---- encode.c ---- */
+
+typedef struct encoder {
+    module_state *state;
+    plait_flat_writer_t writer;
+    table_t memo; /* object address -> value of its body; holds a reference to each */
+} encoder_t;
+
+int encoder_init(encoder_t *encoder, module_state *state); /* 0, or -1 with an exception */
+void encoder_fini(encoder_t *encoder);
+void encoder_reset(encoder_t *encoder);
+
+/* One object: natively if all of it can be, else the whole of it as one pickle. 0, or -1 with an
+ * exception that names the object. */
+int encode_object(encoder_t *encoder, PyObject *object, plait_flat_value_t *value);
+
+/* A call's arguments: a TUPLE of the keyword names' tuple (or None) and then all values. */
+int encode_call(encoder_t *encoder, PyObject *const *args, Py_ssize_t positional,
+                PyObject *keyword_names, plait_flat_value_t *value);
+
+/* Ends the message; the encoder can be used again. 0, or -1 with an exception. */
+int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *message);
+
+/* All of it in one: a message of its own for one object. */
+int encode_message(module_state *state, PyObject *object, message_t *message);
+
+/* ---- decode.c ---- */
+
+typedef struct decoder {
+    module_state *state;
+    plait_flat_reader_t reader;
+    size_t budget; /* see plait_flat_charge */
+    table_t memo;  /* offset of a shared body -> object; holds a reference to each */
+} decoder_t;
+
+int decoder_open(decoder_t *decoder, module_state *state, const message_t *message);
+void decoder_close(decoder_t *decoder);
+PyObject *decode_value(decoder_t *decoder, plait_flat_value_t value);
+PyObject *decode_message(module_state *state, const message_t *message);
+
+/* The words of the message's root container, to be decoded one by one. 0, or -1 with an exception.
+ */
+int decode_root(decoder_t *decoder, unsigned type, plait_flat_body_t *body);
+
+/* ---- ship.c: functions on their way to workers of other interpreters ---- */
+
+/* Whether a function or class can be found again by its module's and its own name. May leave an
+ * exception. */
+bool is_importable(module_state *state, PyObject *object);
+
+/* A callable as a message: made once, read by every worker, which keeps the callable it makes of
+ * it. */
+typedef struct shipment {
+    PLAIT_ATOMIC(uint32_t) references;
+    uint64_t id; /* unique in the process */
+    message_t message;
+} shipment_t;
+
+void shipment_retain(shipment_t *shipment);
+void shipment_release(shipment_t *shipment);
+
+/* A pool's memory of what it has shipped, in one interpreter. */
+typedef struct shipper shipper_t;
+shipper_t *shipper_new(void); /* NULL with an exception */
+void shipper_free(shipper_t *shipper);
+
+/* Lets go of every callable and shipment. */
+void shipper_forget(shipper_t *shipper);
+
+/* The shipment of a callable: the one made earlier if nothing that it carries has changed. A new
+ * reference, or NULL with an exception that names the callable. */
+shipment_t *ship(module_state *state, shipper_t *shipper, PyObject *callable);
+
+/* ---- worker.c ---- */
+
+typedef enum pool_kind { KIND_THREAD, KIND_INTERPRETER } pool_kind;
+
+/* The part of a pool that workers share; lives until the last worker has ended. */
+typedef struct pool_core {
+    /* const once the pool is open */
+    pool_kind kind;
+    plait_sched_t *sched;
+    PyInterpreterState *interpreter;  /* of the pool's maker */
+    uint32_t fork_count;              /* when it was made */
+    message_t setup;                  /* interpreter kind: what makes one resemble its maker */
+    shipment_t *initializer_shipment; /* interpreter kind, or NULL */
+    message_t initializer_arguments;
+    PyObject *initializer; /* thread kind: a callable without arguments, or NULL */
+    PyObject *name_prefix; /* thread kind: of the threads' names, or NULL */
+    /* guarded by lock */
+    plait_prim_lock_t lock;
+    message_t failure; /* what broke the pool, see failure_message; bytes NULL before */
+} pool_core_t;
+
+/* What one worker has of its own. */
+typedef struct worker_data {
+    pool_core_t *core;
+    module_state *state;
+    PyObject *module; /* keeps the state alive */
+    PyThreadState *thread_state;
+    table_t functions; /* shipment id -> callable */
+    encoder_t encoder;
+    int64_t turn; /* thread kind under a GIL: when this worker last let others have it */
+} worker_data_t;
+
+const plait_worker_ops_t *worker_ops(pool_kind kind);
+
+/* Thread and interpreter kind: the callable of a shipment in this worker. A new reference, or NULL.
+ */
+PyObject *worker_function(worker_data_t *data, shipment_t *shipment);
+
+/* ---- call.c: one submitted call ---- */
+
+typedef enum outcome {
+    OUTCOME_VALUE,
+    OUTCOME_EXCEPTION,
+    OUTCOME_BROKEN,
+    OUTCOME_CANCELLED
+} outcome_t;
+
+/* What a worker has to say: a message, or (thread kind) an object of the interpreter it shares with
+ * the asker. */
+typedef struct answer {
+    outcome_t outcome;
+    message_t message;
+    PyObject *object;
+} answer_t;
+
+typedef struct call {
+    plait_task_t task; /* first: the scheduler knows this part only */
+    pool_kind kind;
+    answer_t answer; /* written by the worker before the task is done */
+    PyObject
+        *watcher; /* the Future to be published, a reference, while the notifier is asked for */
+    union {
+        struct { /* interpreter kind */
+            shipment_t *function;
+            message_t arguments;
+        } flat;
+        struct { /* thread kind: references of the submitter's interpreter */
+            PyObject *callable;
+            PyObject *keyword_names;
+            Py_ssize_t count;
+        } direct;
+    };
+    PyObject *arguments[]; /* thread kind */
+} call_t;
+
+call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callable,
+                      PyObject *const *args, Py_ssize_t positional, PyObject *keyword_names);
+call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t positional,
+                        PyObject *keyword_names);
+
+/* Worker: runs it and writes its outcome. */
+void call_run(worker_data_t *data, call_t *call);
+
+/* The answer as the asker's own objects: the value, or NULL with *exception set (a new reference,
+ * not raised) or, where even that failed, with an exception raised. */
+PyObject *answer_decode(module_state *state, const answer_t *answer, PyObject **exception);
+void answer_clear(answer_t *answer);
+
+/* Worker: the answer to what just raised. */
+void answer_raised(worker_data_t *data, answer_t *answer);
+
+/* Any thread, no interpreter needed: the answer of a broken pool. */
+void answer_broken(pool_core_t *core, answer_t *answer);
+
+/* Makes an exception object out of the one that is being raised. New reference; never NULL. */
+PyObject *take_raised(void);
+
+/* Raised exception -> message that travels. Never fails: falls back to a plainer stand-in. */
+void exception_to_message(module_state *state, message_t *message);
+
+/* The other way: a new exception object, or NULL with an exception raised. */
+PyObject *exception_from_message(module_state *state, const message_t *message);
+
+/* Marks the pool as broken, once: by the exception that is being raised (which it clears; `state`
+ * may be NULL where no interpreter could be had), or by a text. */
+void core_failed(pool_core_t *core, module_state *state, const char *text);
+
+/* ---- pool.c ---- */
+
+typedef struct pool_object {
+    PyObject_HEAD
+    pool_core_t *core; /* NULL before __init__ */
+    shipper_t *shipper;
+    bool handle; /* whether the scheduler's handle is ours */
+} pool_object;
+
+/* 0, or -1 with an exception: not initialised, or made before a fork. */
+int pool_check(pool_object *pool);
+
+/* Waits until the workers of all pools that are gone have ended. 0, or -1 with an exception. */
+int pool_join_orphans(module_state *state);
+
+/* Sets the exception for what submitting answered. Always returns NULL. */
+PyObject *raise_submit_error(module_state *state, pool_object *pool, int code);
+
+extern PyType_Spec pool_spec;
+
+/* ---- future.c ---- */
+
+extern PyType_Spec future_spec;
+
+/* A Future of the class that plait._future registered; takes over one reference to the call. A call
+ * of NULL gives a future that failed already, with the exception that is being raised. */
+PyObject *future_new(module_state *state, call_t *call);
+
+/* The futures whose tasks the mailbox gave, to be published. A list; None when closed; NULL on an
+ * exception. */
+PyObject *future_take_finished(module_state *state);
+
+/* ---- map.c ---- */
+
+extern PyType_Spec map_spec;
+
+PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, PyObject *iterator,
+                    bool star, bool ordered, int64_t deadline, Py_ssize_t window);
+
+uint64_t map_run_items(worker_data_t *data, plait_job_t *job, uint64_t low, uint64_t high);
+void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uint64_t high);
+
+/* ---- waiting ---- */
+
+/* Seconds from a Python argument (None: never) to a core deadline. 0, or -1 with an exception. */
+int deadline_from_timeout(PyObject *timeout, int64_t *deadline);
+
+/* The deadline of one sleep of a longer wait: signals that arrive between two sleeps are seen by
+ * the next. */
+int64_t deadline_of_sleep(int64_t deadline);
+
+#endif

@@ -1,0 +1,193 @@
+/* call: one submitted call, from the submitter's arguments to the worker's answer.
+ *
+ * Ownership: a call owns its shipment, messages or references until its last reference is dropped;
+ * a thread worker drops them as soon as it has run, so that arguments do not live as long as the
+ * future.
+ */
+#include "binding/binding.h"
+
+#define FEW_ARGUMENTS 16
+
+static void drop_arguments(call_t *call)
+{
+    if (call->kind == KIND_INTERPRETER) {
+        shipment_release(call->flat.function);
+        call->flat.function = NULL;
+        message_clear(&call->flat.arguments);
+        return;
+    }
+    if (PyThreadState_GetUnchecked() == NULL)
+        return; /* as answer_clear */
+    for (Py_ssize_t index = 0; index < call->direct.count; index++)
+        Py_DECREF(call->arguments[index]);
+    call->direct.count = 0;
+    Py_CLEAR(call->direct.callable);
+    Py_CLEAR(call->direct.keyword_names);
+}
+
+static void destroy(plait_task_t *task)
+{
+    call_t *call = (call_t *)task;
+    drop_arguments(call);
+    answer_clear(&call->answer);
+    free(call);
+}
+
+static call_t *call_new(pool_kind kind, Py_ssize_t count)
+{
+    call_t *call = calloc(1, sizeof *call + (size_t)count * sizeof(PyObject *));
+    if (call == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    plait_task_init(&call->task, destroy);
+    call->kind = kind;
+    call->answer.message.root = plait_flat_const(PLAIT_FLAT_NONE);
+    return call;
+}
+
+call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callable,
+                      PyObject *const *args, Py_ssize_t positional, PyObject *keyword_names)
+{
+    call_t *call = call_new(KIND_INTERPRETER, 0);
+    if (call == NULL)
+        return NULL;
+    encoder_t encoder;
+    plait_flat_value_t root;
+    call->flat.arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
+    call->flat.function = ship(state, shipper, callable);
+    if (call->flat.function == NULL)
+        goto fail;
+    if (positional == 0 && keyword_names == NULL)
+        return call;
+    if (encoder_init(&encoder, state) < 0)
+        goto fail;
+    int status = encode_call(&encoder, args, positional, keyword_names, &root);
+    if (status == 0)
+        status = encoder_finish(&encoder, root, &call->flat.arguments);
+    encoder_fini(&encoder);
+    if (status == 0)
+        return call;
+fail:
+    plait_task_release(&call->task);
+    return NULL;
+}
+
+call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t positional,
+                        PyObject *keyword_names)
+{
+    Py_ssize_t count = positional + (keyword_names == NULL ? 0 : PyTuple_GET_SIZE(keyword_names));
+    call_t *call = call_new(KIND_THREAD, count);
+    if (call == NULL)
+        return NULL;
+    call->direct.callable = Py_NewRef(callable);
+    call->direct.keyword_names = Py_XNewRef(keyword_names);
+    call->direct.count = count;
+    for (Py_ssize_t index = 0; index < count; index++)
+        call->arguments[index] = Py_NewRef(args[index]);
+    return call;
+}
+
+/* ---- running ---- */
+
+static PyObject *run_direct(call_t *call)
+{
+    Py_ssize_t keywords =
+        call->direct.keyword_names == NULL ? 0 : PyTuple_GET_SIZE(call->direct.keyword_names);
+    return PyObject_Vectorcall(call->direct.callable, call->arguments,
+                               (size_t)(call->direct.count - keywords), call->direct.keyword_names);
+}
+
+/* items[0]: the keyword names or None; the rest: the values. */
+static PyObject *call_with(PyObject *function, PyObject *const *items, size_t count)
+{
+    PyObject *keyword_names = items[0] == Py_None ? NULL : items[0];
+    size_t keywords = keyword_names == NULL ? 0 : (size_t)PyTuple_GET_SIZE(keyword_names);
+    return PyObject_Vectorcall(function, items + 1,
+                               (count - 1 - keywords) | PY_VECTORCALL_ARGUMENTS_OFFSET,
+                               keyword_names);
+}
+
+static PyObject *call_natively(decoder_t *decoder, const plait_flat_body_t *body,
+                               PyObject *function)
+{
+    PyObject *few[FEW_ARGUMENTS], **items = few, *result = NULL;
+    size_t count = body->words, done = 0;
+    if (count > FEW_ARGUMENTS && (items = PyMem_Malloc(count * sizeof *items)) == NULL)
+        return PyErr_NoMemory();
+    while (done < count) {
+        items[done] = decode_value(decoder, plait_flat_word(body, done));
+        if (items[done] == NULL)
+            goto done;
+        done++;
+    }
+    result = call_with(function, items, count);
+done:
+    while (done > 0)
+        Py_DECREF(items[--done]);
+    if (items != few)
+        PyMem_Free(items);
+    return result;
+}
+
+/* A call some of whose arguments are not native: one pickled tuple. */
+static PyObject *call_pickled(decoder_t *decoder, PyObject *function)
+{
+    PyObject *all = decode_value(decoder, decoder->reader.root);
+    PyObject *result = all == NULL ? NULL
+                                   : call_with(function, PySequence_Fast_ITEMS(all),
+                                               (size_t)PySequence_Fast_GET_SIZE(all));
+    Py_XDECREF(all);
+    return result;
+}
+
+static PyObject *run_flat(worker_data_t *data, call_t *call)
+{
+    PyObject *function = worker_function(data, call->flat.function);
+    if (function == NULL)
+        return NULL;
+    PyObject *result = NULL;
+    decoder_t decoder;
+    plait_flat_body_t body;
+    if (!plait_flat_is_ref(call->flat.arguments.root)) {
+        result = PyObject_CallNoArgs(function);
+    } else if (decoder_open(&decoder, data->state, &call->flat.arguments) == 0) {
+        if (plait_flat_get(&decoder.reader, decoder.reader.root, &body) == PLAIT_OK &&
+            body.type == PLAIT_FLAT_TUPLE && body.words > 0)
+            result = call_natively(&decoder, &body, function);
+        else
+            result = call_pickled(&decoder, function);
+        decoder_close(&decoder);
+    }
+    Py_DECREF(function);
+    return result;
+}
+
+/* The worker's own objects become the answer. Steals the result. */
+static void answer_value(worker_data_t *data, answer_t *answer, PyObject *result)
+{
+    answer->outcome = OUTCOME_VALUE;
+    if (data->core->kind == KIND_THREAD) {
+        answer->object = result;
+        return;
+    }
+    plait_flat_value_t root;
+    int status = encode_object(&data->encoder, result, &root);
+    if (status == 0)
+        status = encoder_finish(&data->encoder, root, &answer->message);
+    Py_DECREF(result);
+    if (status < 0) {
+        answer_raised(data, answer);
+        encoder_reset(&data->encoder);
+    }
+}
+
+void call_run(worker_data_t *data, call_t *call)
+{
+    PyObject *result = call->kind == KIND_THREAD ? run_direct(call) : run_flat(data, call);
+    if (result != NULL)
+        answer_value(data, &call->answer, result);
+    else
+        answer_raised(data, &call->answer);
+    drop_arguments(call);
+}

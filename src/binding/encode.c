@@ -1,0 +1,743 @@
+/* encode: Python objects -> flat values.
+ *
+ * An object is encoded natively if it and all it holds are of exactly the types that the format
+ * knows; otherwise the whole of it is one pickle (by value through cloudpickle where needed), so
+ * that identity inside it is kept by one memo, never by two halves. Nothing is ever called on an
+ * object that is encoded natively, not even its repr. Invariant: every object in the memo is kept
+ * alive, so no address is used twice. Format: docs/format/flat.md. Design: docs/design/encoding.md
+ */
+#include "binding/binding.h"
+
+/* Internal result: part of the object is not native. No exception is set. */
+#define NOT_NATIVE 1
+
+/* What foreign_types maps to, besides being absent: types that need an import to be known. */
+enum {
+    FOREIGN_NO = 0,
+    FOREIGN_DATE,
+    FOREIGN_TIME,
+    FOREIGN_DATETIME,
+    FOREIGN_TIMEDELTA,
+    FOREIGN_TIMEZONE,
+    FOREIGN_UUID,
+    FOREIGN_DECIMAL,
+    FOREIGN_ENUM
+};
+
+static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t *value);
+
+void message_clear(message_t *message)
+{
+    plait_alloc_system.release(plait_alloc_system.context, message->bytes);
+    message->bytes = NULL;
+    message->size = 0;
+    message->root = plait_flat_const(PLAIT_FLAT_NONE);
+}
+
+/* ---- the encoder ---- */
+
+int encoder_init(encoder_t *encoder, module_state *state)
+{
+    encoder->state = state;
+    table_init(&encoder->memo);
+    int result = plait_flat_writer_init(&encoder->writer, &plait_alloc_system, 0);
+    if (result == PLAIT_OK)
+        return 0;
+    raise_core_error(result, "preparing a message");
+    return -1;
+}
+
+static void forget(encoder_t *encoder)
+{
+    size_t position = 0;
+    uint64_t key, value;
+    while (table_next(&encoder->memo, &position, &key, &value))
+        Py_DECREF((PyObject *)(uintptr_t)key);
+    table_clear(&encoder->memo);
+}
+
+void encoder_fini(encoder_t *encoder)
+{
+    forget(encoder);
+    table_fini(&encoder->memo);
+    plait_flat_writer_fini(&encoder->writer);
+}
+
+void encoder_reset(encoder_t *encoder)
+{
+    forget(encoder);
+    plait_flat_writer_reset(&encoder->writer);
+}
+
+static int put_failed(int result)
+{
+    raise_core_error(result, "encoding a value");
+    return -1;
+}
+
+static int remember(encoder_t *encoder, PyObject *object, plait_flat_value_t value)
+{
+    if (!table_add(&encoder->memo, (uint64_t)(uintptr_t)object, value)) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    Py_INCREF(object);
+    return 0;
+}
+
+/* ---- leaves ---- */
+
+static int encode_big_int(encoder_t *encoder, PyObject *object, int sign, plait_flat_value_t *value)
+{
+    PyObject *magnitude = sign < 0 ? PyNumber_Negative(object) : Py_NewRef(object);
+    if (magnitude == NULL)
+        return -1;
+    int status = -1;
+    unsigned char *bytes = NULL;
+    PyObject *bits = PyObject_CallMethod(magnitude, "bit_length", NULL);
+    size_t bit_count = bits == NULL ? (size_t)-1 : PyLong_AsSize_t(bits);
+    Py_XDECREF(bits);
+    if (bit_count == (size_t)-1 && PyErr_Occurred())
+        goto done;
+    size_t size = (bit_count + 7) / 8;
+    bytes = PyMem_Malloc(size);
+    if (bytes == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    if (long_to_bytes(magnitude, bytes, size) < 0)
+        goto done;
+    int result = plait_flat_put_bytes(&encoder->writer, PLAIT_FLAT_INT,
+                                      sign < 0 ? PLAIT_FLAT_FLAG_NEGATIVE : 0, bytes, size, value);
+    status = result == PLAIT_OK ? 0 : put_failed(result);
+done:
+    PyMem_Free(bytes);
+    Py_DECREF(magnitude);
+    return status;
+}
+
+static int encode_int(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    if (PyUnstable_Long_IsCompact((PyLongObject *)object)) {
+        Py_ssize_t number = PyUnstable_Long_CompactValue((PyLongObject *)object);
+        if (plait_flat_int_fits(number)) {
+            *value = plait_flat_int(number);
+            return 0;
+        }
+    }
+    int overflow;
+    long long number = PyLong_AsLongLongAndOverflow(object, &overflow);
+    if (overflow == 0 && plait_flat_int_fits(number)) {
+        *value = plait_flat_int(number);
+        return 0;
+    }
+    return encode_big_int(encoder, object, overflow != 0 ? overflow : number < 0 ? -1 : 1, value);
+}
+
+static int encode_float(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    double number = PyFloat_AS_DOUBLE(object);
+    if (plait_flat_from_double(number, value))
+        return 0;
+    int result =
+        plait_flat_put_bytes(&encoder->writer, PLAIT_FLAT_FLOAT, 0, &number, sizeof number, value);
+    return result == PLAIT_OK ? 0 : put_failed(result);
+}
+
+static int encode_text(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    unsigned width = PyUnicode_IS_ASCII(object)                       ? PLAIT_FLAT_ASCII
+                     : PyUnicode_KIND(object) == PyUnicode_1BYTE_KIND ? PLAIT_FLAT_LATIN1
+                     : PyUnicode_KIND(object) == PyUnicode_2BYTE_KIND ? PLAIT_FLAT_UCS2
+                                                                      : PLAIT_FLAT_UCS4;
+    int result = plait_flat_put_text(&encoder->writer, width, PyUnicode_DATA(object),
+                                     (size_t)PyUnicode_GET_LENGTH(object), value);
+    return result == PLAIT_OK ? 0 : put_failed(result);
+}
+
+static int encode_bytes(encoder_t *encoder, unsigned type, const void *data, Py_ssize_t size,
+                        plait_flat_value_t *value)
+{
+    int result = plait_flat_put_bytes(&encoder->writer, type, 0, data, (size_t)size, value);
+    return result == PLAIT_OK ? 0 : put_failed(result);
+}
+
+/* ---- containers: reserved first and remembered, then filled, so that cycles end ---- */
+
+static int open_container(encoder_t *encoder, PyObject *object, unsigned type, size_t words,
+                          size_t length, plait_flat_value_t *value)
+{
+    int result = plait_flat_put_words(&encoder->writer, type, words, length, value);
+    if (result != PLAIT_OK)
+        return put_failed(result);
+    return held_only_by_container(object) ? 0 : remember(encoder, object, *value);
+}
+
+static int encode_item(encoder_t *encoder, PyObject *item, plait_flat_value_t container,
+                       size_t index)
+{
+    plait_flat_value_t value;
+    int status = encode_value(encoder, item, &value);
+    if (status == 0)
+        plait_flat_set(&encoder->writer, container, index, value);
+    return status;
+}
+
+static int encode_tuple(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    Py_ssize_t count = PyTuple_GET_SIZE(object);
+    int status =
+        open_container(encoder, object, PLAIT_FLAT_TUPLE, (size_t)count, (size_t)count, value);
+    for (Py_ssize_t index = 0; status == 0 && index < count; index++)
+        status = encode_item(encoder, PyTuple_GET_ITEM(object, index), *value, (size_t)index);
+    return status;
+}
+
+static int raise_changed(PyObject *object)
+{
+    PyErr_Format(PyExc_RuntimeError, "a %s changed size while plait was encoding it",
+                 Py_TYPE(object)->tp_name);
+    return -1;
+}
+
+static int encode_list(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    Py_ssize_t count = PyList_GET_SIZE(object);
+    int status =
+        open_container(encoder, object, PLAIT_FLAT_LIST, (size_t)count, (size_t)count, value);
+    for (Py_ssize_t index = 0; status == 0 && index < count; index++) {
+#ifdef Py_GIL_DISABLED
+        PyObject *item = PyList_GetItemRef(object, index);
+        if (item == NULL) {
+            PyErr_Clear();
+            return raise_changed(object);
+        }
+        status = encode_item(encoder, item, *value, (size_t)index);
+        Py_DECREF(item);
+#else
+        if (index >= PyList_GET_SIZE(object))
+            return raise_changed(object);
+        status = encode_item(encoder, PyList_GET_ITEM(object, index), *value, (size_t)index);
+#endif
+    }
+    return status;
+}
+
+static int encode_set(encoder_t *encoder, PyObject *object, unsigned type,
+                      plait_flat_value_t *value)
+{
+    PyObject *items = PySequence_List(object);
+    if (items == NULL)
+        return -1;
+    Py_ssize_t count = PyList_GET_SIZE(items);
+    int status = open_container(encoder, object, type, (size_t)count, (size_t)count, value);
+    for (Py_ssize_t index = 0; status == 0 && index < count; index++)
+        status = encode_item(encoder, PyList_GET_ITEM(items, index), *value, (size_t)index);
+    Py_DECREF(items);
+    return status;
+}
+
+static int encode_dict(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+#ifdef Py_GIL_DISABLED
+    PyObject *items = PyDict_Copy(object); /* nobody else can change the copy meanwhile */
+    if (items == NULL)
+        return -1;
+#else
+    PyObject *items = Py_NewRef(object);
+#endif
+    size_t count = (size_t)PyDict_GET_SIZE(items), index = 0;
+    int status = open_container(encoder, object, PLAIT_FLAT_DICT, count * 2, count, value);
+    Py_ssize_t position = 0;
+    PyObject *key, *item;
+    while (status == 0 && PyDict_Next(items, &position, &key, &item)) {
+        if (index == count * 2) {
+            status = raise_changed(object);
+            break;
+        }
+        status = encode_item(encoder, key, *value, index++);
+        if (status == 0)
+            status = encode_item(encoder, item, *value, index++);
+    }
+    if (status == 0 && index != count * 2)
+        status = raise_changed(object);
+    Py_DECREF(items);
+    return status;
+}
+
+/* A container of `count` parts, each the result of an attribute of the object. */
+static int encode_attributes(encoder_t *encoder, PyObject *object, unsigned type, const int *names,
+                             size_t count, plait_flat_value_t *value)
+{
+    int status = open_container(encoder, object, type, count, count, value);
+    for (size_t index = 0; status == 0 && index < count; index++) {
+        PyObject *part = PyObject_GetAttr(object, encoder->state->names[names[index]]);
+        if (part == NULL)
+            return -1;
+        status = encode_item(encoder, part, *value, index);
+        Py_DECREF(part);
+    }
+    return status;
+}
+
+static int encode_global(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    if (!is_importable(encoder->state, object))
+        return PyErr_Occurred() ? -1 : NOT_NATIVE;
+    const int names[] = {NAME_MODULE, NAME_QUALNAME};
+    return encode_attributes(encoder, object, PLAIT_FLAT_GLOBAL, names, 2, value);
+}
+
+/* ---- types that live in modules ---- */
+
+typedef struct foreign {
+    const char *module;
+    const char *name;
+    int code;
+} foreign_t;
+
+static const foreign_t foreign_types[] = {
+    {"datetime", "date", FOREIGN_DATE},         {"datetime", "time", FOREIGN_TIME},
+    {"datetime", "datetime", FOREIGN_DATETIME}, {"datetime", "timedelta", FOREIGN_TIMEDELTA},
+    {"datetime", "timezone", FOREIGN_TIMEZONE}, {"uuid", "UUID", FOREIGN_UUID},
+    {"decimal", "Decimal", FOREIGN_DECIMAL},
+};
+
+/* The class itself, if its module has been imported and still has it. New reference or NULL, no
+ * exception. */
+static PyObject *imported(const char *module_name, const char *name)
+{
+    PyObject *module = PyImport_AddModule(module_name) /* borrowed; there, or made empty */;
+    PyObject *found = module == NULL ? NULL : PyObject_GetAttrString(module, name);
+    if (found == NULL)
+        PyErr_Clear();
+    return found;
+}
+
+static int classify(PyTypeObject *type)
+{
+    const char *dot = strrchr(type->tp_name, '.');
+    const char *name = dot == NULL ? type->tp_name : dot + 1;
+    for (size_t index = 0; index < sizeof foreign_types / sizeof *foreign_types; index++) {
+        const foreign_t *foreign = &foreign_types[index];
+        if (strcmp(name, foreign->name) != 0)
+            continue;
+        PyObject *modules = PyImport_GetModuleDict();
+        if (PyDict_GetItemString(modules, foreign->module) == NULL)
+            continue;
+        PyObject *class = imported(foreign->module, foreign->name);
+        bool same = class == (PyObject *)type;
+        Py_XDECREF(class);
+        if (same)
+            return foreign->code;
+    }
+    PyTypeObject *meta = Py_TYPE(type);
+    if (meta != &PyType_Type && PyDict_GetItemString(PyImport_GetModuleDict(), "enum") != NULL) {
+        PyObject *class = imported("enum", "EnumType");
+        bool same = class == (PyObject *)meta;
+        Py_XDECREF(class);
+        if (same)
+            return FOREIGN_ENUM;
+    }
+    return FOREIGN_NO;
+}
+
+/* One of FOREIGN_, or -1 with an exception. Remembered only for types that live as long as the
+ * module. */
+static int foreign_code(module_state *state, PyTypeObject *type)
+{
+    PyObject *known;
+    if (PyDict_GetItemRef(state->foreign_types, (PyObject *)type, &known) < 0)
+        return -1;
+    if (known != NULL) {
+        int code = (int)PyLong_AsLong(known);
+        Py_DECREF(known);
+        return code;
+    }
+    int code = classify(type);
+    if (code == FOREIGN_NO || code == FOREIGN_ENUM)
+        return code;
+    PyObject *number = PyLong_FromLong(code);
+    int status =
+        number == NULL ? -1 : PyDict_SetItem(state->foreign_types, (PyObject *)type, number);
+    Py_XDECREF(number);
+    return status < 0 ? -1 : code;
+}
+
+/* A container whose parts are attributes, given by name; integers or values of any type. */
+static int encode_named(encoder_t *encoder, PyObject *object, unsigned type,
+                        const char *const *names, size_t count, plait_flat_value_t *value)
+{
+    int status = open_container(encoder, object, type, count, count, value);
+    for (size_t index = 0; status == 0 && index < count; index++) {
+        PyObject *part = PyObject_GetAttrString(object, names[index]);
+        if (part == NULL)
+            return -1;
+        status = encode_item(encoder, part, *value, index);
+        Py_DECREF(part);
+    }
+    return status;
+}
+
+/* The result of a method as the one part. */
+static int encode_through(encoder_t *encoder, PyObject *object, unsigned type, size_t words,
+                          size_t index, const char *method, plait_flat_value_t *value)
+{
+    if (index == 0) {
+        int status = open_container(encoder, object, type, words, words, value);
+        if (status != 0)
+            return status;
+    }
+    PyObject *part = PyObject_CallMethod(object, method, NULL);
+    if (part == NULL)
+        return -1;
+    int status = encode_item(encoder, part, *value, index);
+    Py_DECREF(part);
+    return status;
+}
+
+static int encode_time(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    static const char *const names[] = {"hour", "minute", "second", "microsecond", "fold"};
+    long fields[5];
+    for (size_t index = 0; index < 5; index++) {
+        PyObject *part = PyObject_GetAttrString(object, names[index]);
+        fields[index] = part == NULL ? -1 : PyLong_AsLong(part);
+        Py_XDECREF(part);
+        if (fields[index] == -1 && PyErr_Occurred())
+            return -1;
+    }
+    int status = open_container(encoder, object, PLAIT_FLAT_TIME, 3, 3, value);
+    if (status != 0)
+        return status;
+    int64_t microseconds =
+        ((fields[0] * 60 + fields[1]) * 60 + fields[2]) * INT64_C(1000000) + fields[3];
+    plait_flat_set(&encoder->writer, *value, 0, plait_flat_int(microseconds));
+    plait_flat_set(&encoder->writer, *value, 1, plait_flat_int(fields[4]));
+    PyObject *zone = PyObject_GetAttrString(object, "tzinfo");
+    if (zone == NULL)
+        return -1;
+    status = encode_item(encoder, zone, *value, 2);
+    Py_DECREF(zone);
+    return status;
+}
+
+static int encode_uuid(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    PyObject *bytes = PyObject_GetAttrString(object, "bytes");
+    int status = -1;
+    if (bytes != NULL && PyBytes_CheckExact(bytes) && PyBytes_GET_SIZE(bytes) == 16)
+        status = encode_bytes(encoder, PLAIT_FLAT_UUID, PyBytes_AS_STRING(bytes), 16, value);
+    else if (bytes != NULL)
+        status = NOT_NATIVE;
+    Py_XDECREF(bytes);
+    return status == 0 ? remember(encoder, object, *value) : status;
+}
+
+static int encode_decimal(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    int status = open_container(encoder, object, PLAIT_FLAT_DECIMAL, 1, 1, value);
+    if (status != 0)
+        return status;
+    PyObject *text = PyObject_Str(object);
+    if (text == NULL)
+        return -1;
+    status = encode_item(encoder, text, *value, 0);
+    Py_DECREF(text);
+    return status;
+}
+
+/* A member of an importable enumeration travels as its class and name; flags that combine members
+ * have no name and are pickled. */
+static int encode_enum(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    PyObject *class = (PyObject *)Py_TYPE(object);
+    if (!is_importable(encoder->state, class))
+        return PyErr_Occurred() ? -1 : NOT_NATIVE;
+    PyObject *name = PyObject_GetAttrString(object, "_name_");
+    if (name == NULL || !PyUnicode_CheckExact(name)) {
+        PyErr_Clear();
+        Py_XDECREF(name);
+        return NOT_NATIVE;
+    }
+    PyObject *member = PyObject_GetAttr(class, name);
+    if (member == NULL)
+        PyErr_Clear();
+    int status = member == object ? open_container(encoder, object, PLAIT_FLAT_ENUM, 2, 2, value)
+                                  : NOT_NATIVE;
+    if (status == 0)
+        status = encode_item(encoder, class, *value, 0);
+    if (status == 0)
+        status = encode_item(encoder, name, *value, 1);
+    Py_XDECREF(member);
+    Py_DECREF(name);
+    return status;
+}
+
+static int encode_foreign(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    static const char *const date[] = {"year", "month", "day"};
+    static const char *const delta[] = {"days", "seconds", "microseconds"};
+    int status;
+    switch (foreign_code(encoder->state, Py_TYPE(object))) {
+    case FOREIGN_DATE:
+        return encode_named(encoder, object, PLAIT_FLAT_DATE, date, 3, value);
+    case FOREIGN_TIMEDELTA:
+        return encode_named(encoder, object, PLAIT_FLAT_TIMEDELTA, delta, 3, value);
+    case FOREIGN_TIME:
+        return encode_time(encoder, object, value);
+    case FOREIGN_DATETIME:
+        status = encode_through(encoder, object, PLAIT_FLAT_DATETIME, 2, 0, "date", value);
+        return status != 0
+                   ? status
+                   : encode_through(encoder, object, PLAIT_FLAT_DATETIME, 2, 1, "timetz", value);
+    case FOREIGN_UUID:
+        return encode_uuid(encoder, object, value);
+    case FOREIGN_DECIMAL:
+        return encode_decimal(encoder, object, value);
+    case FOREIGN_ENUM:
+        return encode_enum(encoder, object, value);
+    case FOREIGN_TIMEZONE: {
+        PyObject *parts = PyObject_CallMethod(object, "__getinitargs__", NULL);
+        if (parts == NULL)
+            return -1;
+        status = open_container(encoder, object, PLAIT_FLAT_TIMEZONE, 2, 2, value);
+        for (Py_ssize_t index = 0; status == 0 && index < PyTuple_GET_SIZE(parts) && index < 2;
+             index++)
+            status = encode_item(encoder, PyTuple_GET_ITEM(parts, index), *value, (size_t)index);
+        Py_DECREF(parts);
+        return status;
+    }
+    case -1:
+        return -1;
+    default:
+        return NOT_NATIVE;
+    }
+}
+
+/* ---- one value ---- */
+
+static int encode_container(encoder_t *encoder, PyObject *object, PyTypeObject *type,
+                            plait_flat_value_t *value)
+{
+    static const int slice_names[] = {NAME_START, NAME_STOP, NAME_STEP};
+    if (type == &PyTuple_Type)
+        return encode_tuple(encoder, object, value);
+    if (type == &PyList_Type)
+        return encode_list(encoder, object, value);
+    if (type == &PyDict_Type)
+        return encode_dict(encoder, object, value);
+    if (type == &PySet_Type)
+        return encode_set(encoder, object, PLAIT_FLAT_SET, value);
+    if (type == &PyFrozenSet_Type)
+        return encode_set(encoder, object, PLAIT_FLAT_FROZENSET, value);
+    if (type == &PyRange_Type)
+        return encode_attributes(encoder, object, PLAIT_FLAT_RANGE, slice_names, 3, value);
+    if (type == &PySlice_Type)
+        return encode_attributes(encoder, object, PLAIT_FLAT_SLICE, slice_names, 3, value);
+    if (type == &PyFunction_Type || type == &PyCFunction_Type || PyType_Check(object))
+        return encode_global(encoder, object, value);
+    return encode_foreign(encoder, object, value);
+}
+
+/* Leaves that a second reference may lead to. */
+static int encode_leaf(encoder_t *encoder, PyObject *object, PyTypeObject *type,
+                       plait_flat_value_t *value)
+{
+    if (type == &PyUnicode_Type)
+        return encode_text(encoder, object, value);
+    if (type == &PyBytes_Type)
+        return encode_bytes(encoder, PLAIT_FLAT_BYTES, PyBytes_AS_STRING(object),
+                            PyBytes_GET_SIZE(object), value);
+    if (type == &PyByteArray_Type)
+        return encode_bytes(encoder, PLAIT_FLAT_BYTEARRAY, PyByteArray_AS_STRING(object),
+                            PyByteArray_GET_SIZE(object), value);
+    Py_complex number = PyComplex_AsCComplex(object);
+    return encode_bytes(encoder, PLAIT_FLAT_COMPLEX, &number, sizeof number, value);
+}
+
+static bool is_leaf(PyTypeObject *type)
+{
+    return type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyByteArray_Type ||
+           type == &PyComplex_Type;
+}
+
+static bool encode_constant(PyObject *object, plait_flat_value_t *value)
+{
+    unsigned which = object == Py_None             ? PLAIT_FLAT_NONE
+                     : object == Py_False          ? PLAIT_FLAT_FALSE
+                     : object == Py_True           ? PLAIT_FLAT_TRUE
+                     : object == Py_Ellipsis       ? PLAIT_FLAT_ELLIPSIS
+                     : object == Py_NotImplemented ? PLAIT_FLAT_NOT_IMPLEMENTED
+                                                   : PLAIT_FLAT_CONST_COUNT;
+    *value = plait_flat_const(which);
+    return which != PLAIT_FLAT_CONST_COUNT;
+}
+
+/* What nothing but its container refers to cannot be met again: it is neither looked up nor
+ * remembered. That needs the caller of the outermost encode_value to hold a reference of its own.
+ */
+static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (type == &PyLong_Type)
+        return encode_int(encoder, object, value);
+    if (type == &PyFloat_Type)
+        return encode_float(encoder, object, value);
+    if (encode_constant(object, value))
+        return 0;
+    bool alone = held_only_by_container(object);
+    if (!alone && encoder->memo.count > 0 &&
+        table_get(&encoder->memo, (uint64_t)(uintptr_t)object, value)) {
+        plait_flat_mark_shared(&encoder->writer, *value);
+        return 0;
+    }
+    if (is_leaf(type)) {
+        int status = encode_leaf(encoder, object, type, value);
+        return status == 0 && !alone ? remember(encoder, object, *value) : status;
+    }
+    if (Py_EnterRecursiveCall(" while encoding a value for another worker"))
+        return -1;
+    int status = encode_container(encoder, object, type, value);
+    Py_LeaveRecursiveCall();
+    return status;
+}
+
+/* ---- pickles ---- */
+
+static int put_pickle_bytes(encoder_t *encoder, PyObject *bytes, plait_flat_value_t *value)
+{
+    return encode_bytes(encoder, PLAIT_FLAT_BYTES, PyBytes_AS_STRING(bytes),
+                        PyBytes_GET_SIZE(bytes), value);
+}
+
+static int put_pickle_buffer(encoder_t *encoder, PyObject *pickle_buffer, plait_flat_value_t *value)
+{
+    PyObject *raw = PyObject_CallMethod(pickle_buffer, "raw", NULL);
+    if (raw == NULL)
+        return -1;
+    Py_buffer view;
+    int status = PyObject_GetBuffer(raw, &view, PyBUF_SIMPLE);
+    Py_DECREF(raw);
+    if (status < 0)
+        return -1;
+    void *data = NULL;
+    int result =
+        plait_flat_put_buffer(&encoder->writer, view.readonly ? PLAIT_FLAT_FLAG_READONLY : 0,
+                              (size_t)view.len, &data, value);
+    if (result == PLAIT_OK && view.len > 0)
+        memcpy(data, view.buf, (size_t)view.len);
+    PyBuffer_Release(&view);
+    return result == PLAIT_OK ? 0 : put_failed(result);
+}
+
+/* travel.dumps(object) -> (pickle, [PickleBuffer, ...]) */
+static int encode_pickle(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    PyObject *travel = state_travel(encoder->state);
+    PyObject *pair = travel == NULL ? NULL : PyObject_CallMethod(travel, "dumps", "(O)", object);
+    if (pair == NULL)
+        return -1;
+    PyObject *buffers = PyTuple_GET_ITEM(pair, 1);
+    size_t words = 1 + (size_t)PyList_GET_SIZE(buffers);
+    int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_PICKLE, words, words, value);
+    int status = result == PLAIT_OK ? 0 : put_failed(result);
+    plait_flat_value_t part;
+    if (status == 0)
+        status = put_pickle_bytes(encoder, PyTuple_GET_ITEM(pair, 0), &part);
+    if (status == 0)
+        plait_flat_set(&encoder->writer, *value, 0, part);
+    for (size_t index = 1; status == 0 && index < words; index++) {
+        PyObject *buffer = PyList_GET_ITEM(buffers, (Py_ssize_t)index - 1);
+        status = put_pickle_buffer(encoder, buffer, &part);
+        if (status == 0)
+            plait_flat_set(&encoder->writer, *value, index, part);
+    }
+    Py_DECREF(pair);
+    return status;
+}
+
+/* ---- whole messages ---- */
+
+int encode_object(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    size_t start = encoder->writer.used;
+    Py_INCREF(object); /* an argument may be borrowed from a frame: see encode_value */
+    int status = encode_value(encoder, object, value);
+    Py_DECREF(object);
+    forget(encoder);
+    if (status != NOT_NATIVE)
+        return status;
+    encoder->writer.used = start;
+    return encode_pickle(encoder, object, value);
+}
+
+static int encode_call_natively(encoder_t *encoder, PyObject *const *args, Py_ssize_t count,
+                                PyObject *keyword_names, plait_flat_value_t *value)
+{
+    size_t words = (size_t)count + 1;
+    int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_TUPLE, words, words, value);
+    int status = result == PLAIT_OK ? 0 : put_failed(result);
+    if (status == 0 && keyword_names != NULL)
+        status = encode_item(encoder, keyword_names, *value, 0);
+    for (Py_ssize_t index = 0; status == 0 && index < count; index++) {
+        Py_INCREF(args[index]); /* see encode_value */
+        status = encode_item(encoder, args[index], *value, (size_t)index + 1);
+        Py_DECREF(args[index]);
+    }
+    return status;
+}
+
+int encode_call(encoder_t *encoder, PyObject *const *args, Py_ssize_t positional,
+                PyObject *keyword_names, plait_flat_value_t *value)
+{
+    size_t start = encoder->writer.used;
+    Py_ssize_t count = positional + (keyword_names == NULL ? 0 : PyTuple_GET_SIZE(keyword_names));
+    if (count == 0) {
+        *value = plait_flat_const(PLAIT_FLAT_NONE);
+        return 0;
+    }
+    int status = encode_call_natively(encoder, args, count, keyword_names, value);
+    forget(encoder);
+    if (status != NOT_NATIVE)
+        return status;
+    encoder->writer.used = start;
+    PyObject *all = PyTuple_New(count + 1);
+    if (all == NULL)
+        return -1;
+    PyTuple_SET_ITEM(all, 0, Py_NewRef(keyword_names == NULL ? Py_None : keyword_names));
+    for (Py_ssize_t index = 0; index < count; index++)
+        PyTuple_SET_ITEM(all, index + 1, Py_NewRef(args[index]));
+    status = encode_pickle(encoder, all, value);
+    Py_DECREF(all);
+    return status;
+}
+
+int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *message)
+{
+    message->root = root;
+    message->bytes = NULL;
+    message->size = 0;
+    if (!plait_flat_is_ref(root))
+        return 0;
+    int result = plait_flat_finish(&encoder->writer, root, 0, &message->bytes, &message->size);
+    if (result == PLAIT_OK)
+        result = plait_flat_writer_init(&encoder->writer, &plait_alloc_system, 0);
+    if (result == PLAIT_OK)
+        return 0;
+    raise_core_error(result, "finishing a message");
+    return -1;
+}
+
+int encode_message(module_state *state, PyObject *object, message_t *message)
+{
+    encoder_t encoder;
+    if (encoder_init(&encoder, state) < 0)
+        return -1;
+    plait_flat_value_t root;
+    int status = encode_object(&encoder, object, &root);
+    if (status == 0)
+        status = encoder_finish(&encoder, root, message);
+    encoder_fini(&encoder);
+    return status;
+}

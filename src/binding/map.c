@@ -1,0 +1,704 @@
+/* map: one function over many items.
+ *
+ * The iterator takes items from its input in blocks; a block is a job whose items the scheduler
+ * divides among the workers as they go idle. A worker sends what it finished of a stretch of items
+ * as one *grain*: a list of values, or one exception, with the place of the first item. All grains
+ * of a map arrive in one mailbox; the iterator puts them in order, or not, and decodes item by
+ * item. Items in flight are bounded by the window. Design: docs/design/map.md
+ */
+#include "binding/binding.h"
+
+/* Blocks start small, so that workers begin early, and grow. */
+#define FIRST_BLOCK 64
+#define LAST_BLOCK 16384
+
+/* A slow input must not keep what it has given from the workers: a block older than this is sent,
+ * in ns. */
+#define BLOCK_TIME 1000000
+
+/* Without a window of the caller's: at most so many items, and about so many bytes, are in flight.
+ */
+#define WINDOW_ITEMS (1 << 20)
+#define WINDOW_BYTES (256.0 * 1024 * 1024)
+
+/* What the iterator and the workers share. */
+typedef struct stream {
+    PLAIT_ATOMIC(uint32_t) references; /* the iterator and each job */
+    plait_job_flag_t cancelled;
+    plait_mailbox_t grains;
+} stream_t;
+
+typedef struct grain {
+    plait_link_t link;
+    uint64_t low, high; /* places in the whole map */
+    answer_t answer;    /* VALUE: a LIST message or a list object of high - low values */
+} grain_t;
+
+typedef struct map_job {
+    plait_job_t job; /* first: the scheduler knows this part only */
+    stream_t *stream;
+    pool_core_t *core; /* alive while a worker runs this */
+    uint64_t first;    /* the place of item 0 in the whole map */
+    bool star;
+    shipment_t *function; /* interpreter kind */
+    message_t items;      /* a LIST */
+    PyObject *callable;   /* thread kind */
+    PyObject *objects;    /* a list */
+} map_job_t;
+
+typedef struct map_object {
+    PyObject_HEAD
+    pool_object *pool;
+    module_state *state;
+    PyObject *callable;
+    PyObject *input;      /* NULL once exhausted */
+    shipment_t *function; /* interpreter kind */
+    stream_t *stream;
+    bool star, ordered, begun;
+    int64_t deadline;
+    uint64_t window; /* 0: the default limits */
+    uint64_t taken;  /* items taken from the input */
+    uint64_t next;   /* items given to the caller */
+    uint64_t block;  /* how large the next block may be */
+    double bytes;    /* of all messages so far */
+    /* grains that came before their turn: a binary heap by place */
+    grain_t **heap;
+    size_t heap_count, heap_capacity;
+    /* the grain being given */
+    grain_t *current;
+    uint64_t position; /* in current */
+    decoder_t decoder;
+    plait_flat_body_t values;
+    bool decoding;
+} map_object;
+
+/* ---- streams, grains, jobs ---- */
+
+static void grain_free(grain_t *grain)
+{
+    answer_clear(&grain->answer);
+    free(grain);
+}
+
+static void stream_release(stream_t *stream)
+{
+    if (plait_atomic_sub_acq_rel(&stream->references, 1) != 1)
+        return;
+    plait_link_t *link;
+    if (plait_mailbox_take(&stream->grains, 0, &link) == PLAIT_OK)
+        while (link != NULL) {
+            grain_t *grain = (grain_t *)link;
+            link = link->next;
+            grain_free(grain);
+        }
+    free(stream);
+}
+
+static stream_t *stream_new(void)
+{
+    stream_t *stream = malloc(sizeof *stream);
+    if (stream == NULL)
+        return NULL;
+    plait_atomic_init(&stream->references, 1);
+    plait_atomic_init(&stream->cancelled, 0);
+    plait_mailbox_init(&stream->grains);
+    return stream;
+}
+
+static void job_destroy(plait_job_t *job)
+{
+    map_job_t *self = (map_job_t *)job;
+    shipment_release(self->function);
+    message_clear(&self->items);
+    if (PyThreadState_GetUnchecked() != NULL) { /* as answer_clear */
+        Py_CLEAR(self->callable);
+        Py_CLEAR(self->objects);
+    }
+    stream_release(self->stream);
+    free(self);
+}
+
+static grain_t *grain_new(uint64_t low, uint64_t high)
+{
+    grain_t *grain = calloc(1, sizeof *grain);
+    /* A grain is small and everything waits for it: without memory for it nothing can be reported
+     * at all. */
+    if (grain == NULL)
+        Py_FatalError("plait: no memory to report a result");
+    grain->low = low;
+    grain->high = high;
+    grain->answer.message.root = plait_flat_const(PLAIT_FLAT_NONE);
+    return grain;
+}
+
+/* ---- the worker's side ---- */
+
+static void send_values(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high,
+                        plait_flat_value_t list, PyObject *objects)
+{
+    if (low == high) {
+        Py_XDECREF(objects);
+        return;
+    }
+    grain_t *grain = grain_new(job->first + low, job->first + high);
+    grain->answer.object = objects;
+    if (objects == NULL && encoder_finish(&data->encoder, list, &grain->answer.message) < 0)
+        answer_raised(data, &grain->answer);
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}
+
+static void send_raised(worker_data_t *data, map_job_t *job, uint64_t place)
+{
+    grain_t *grain = grain_new(job->first + place, job->first + place + 1);
+    answer_raised(data, &grain->answer);
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}
+
+/* Steals the item. */
+static PyObject *apply(map_job_t *job, PyObject *function, PyObject *item)
+{
+    if (item == NULL)
+        return NULL;
+    PyObject *result =
+        job->star ? PyObject_CallObject(function, item) : PyObject_CallOneArg(function, item);
+    Py_DECREF(item);
+    return result;
+}
+
+/* Interpreter kind: one stretch until its end or an exception; returns how many items were run. */
+static uint64_t run_flat_stretch(worker_data_t *data, map_job_t *job, PyObject *function,
+                                 decoder_t *decoder, const plait_flat_body_t *items, uint64_t low,
+                                 uint64_t high)
+{
+    encoder_t *encoder = &data->encoder;
+    plait_flat_value_t list = 0, value;
+    size_t count = (size_t)(high - low);
+    encoder_reset(encoder);
+    if (plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, count, count, &list) != PLAIT_OK) {
+        PyErr_NoMemory();
+        send_raised(data, job, low);
+        return 1;
+    }
+    for (uint64_t index = low; index < high; index++) {
+        PyObject *item = decode_value(decoder, plait_flat_word(items, index));
+        PyObject *result = apply(job, function, item);
+        int status = result == NULL ? -1 : encode_object(encoder, result, &value);
+        Py_XDECREF(result);
+        if (status < 0) {
+            PyObject *exception = take_raised();
+            send_values(data, job, low, index, list, NULL);
+            PyErr_SetRaisedException(exception);
+            send_raised(data, job, index);
+            return index - low + 1;
+        }
+        plait_flat_set(&encoder->writer, list, (size_t)(index - low), value);
+    }
+    send_values(data, job, low, high, list, NULL);
+    return count;
+}
+
+/* Thread kind, likewise. */
+static uint64_t run_direct_stretch(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high)
+{
+    PyObject *results = PyList_New(0);
+    for (uint64_t index = low; results != NULL && index < high; index++) {
+        PyObject *item = Py_NewRef(PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
+        PyObject *result = apply(job, job->callable, item);
+        int status = result == NULL ? -1 : PyList_Append(results, result);
+        Py_XDECREF(result);
+        if (status < 0) {
+            PyObject *exception = take_raised();
+            send_values(data, job, low, index, 0, results);
+            PyErr_SetRaisedException(exception);
+            send_raised(data, job, index);
+            return index - low + 1;
+        }
+    }
+    if (results == NULL) {
+        send_raised(data, job, low);
+        return 1;
+    }
+    send_values(data, job, low, high, 0, results);
+    return high - low;
+}
+
+/* What must be there before the first item: the function and the items' message. */
+static PyObject *prepare(worker_data_t *data, map_job_t *job, decoder_t *decoder,
+                         plait_flat_body_t *items)
+{
+    PyObject *function = worker_function(data, job->function);
+    if (function == NULL)
+        return NULL;
+    if (decoder_open(decoder, data->state, &job->items) == 0 &&
+        decode_root(decoder, PLAIT_FLAT_LIST, items) == 0)
+        return function;
+    Py_DECREF(function);
+    return NULL;
+}
+
+uint64_t map_run_items(worker_data_t *data, plait_job_t *base, uint64_t low, uint64_t high)
+{
+    map_job_t *job = (map_job_t *)base;
+    if (data->core->kind == KIND_THREAD)
+        return run_direct_stretch(data, job, low, high);
+    decoder_t decoder;
+    plait_flat_body_t items;
+    PyObject *function = prepare(data, job, &decoder, &items);
+    if (function == NULL) {
+        send_raised(data, job, low);
+        return 1;
+    }
+    uint64_t count = run_flat_stretch(data, job, function, &decoder, &items, low, high);
+    decoder_close(&decoder);
+    Py_DECREF(function);
+    return count;
+}
+
+void map_abandon_items(plait_sched_t *sched, plait_job_t *base, uint64_t low, uint64_t high)
+{
+    map_job_t *job = (map_job_t *)base;
+    grain_t *grain = grain_new(job->first + low, job->first + high);
+    if (plait_sched_is_broken(sched))
+        answer_broken(job->core, &grain->answer);
+    else
+        grain->answer.outcome = OUTCOME_CANCELLED;
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}
+
+/* ---- feeding: from the input to the workers ---- */
+
+static uint64_t room(const map_object *self)
+{
+    uint64_t flying = self->taken - self->next;
+    if (self->window > 0)
+        return flying < self->window ? self->window - flying : 0;
+    if (flying > 0 && self->bytes / (double)self->taken * (double)flying > WINDOW_BYTES)
+        return 0;
+    return flying < WINDOW_ITEMS ? WINDOW_ITEMS - flying : 0;
+}
+
+/* Up to `limit` items; fewer when the input ends, or is slow. NULL with an exception if the input
+ * raised. */
+static PyObject *take_block(map_object *self, uint64_t limit)
+{
+    PyObject *items = PyList_New(0);
+    iternextfunc next = Py_TYPE(self->input)->tp_iternext;
+    int64_t began = plait_prim_now();
+    for (uint64_t count = 0; items != NULL && count < limit; count++) {
+        PyObject *item = next(self->input);
+        if (item != NULL && self->star && !PyTuple_CheckExact(item))
+            Py_SETREF(item, PySequence_Tuple(item));
+        if (item == NULL) {
+            if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_StopIteration))
+                Py_CLEAR(items);
+            else
+                PyErr_Clear();
+            Py_CLEAR(self->input);
+            break;
+        }
+        int status = PyList_Append(items, item);
+        Py_DECREF(item);
+        if (status < 0)
+            Py_CLEAR(items);
+        else if (count % 16 == 0 && plait_prim_now() - began > BLOCK_TIME)
+            break;
+    }
+    return items;
+}
+
+static map_job_t *job_new(map_object *self, uint64_t count)
+{
+    map_job_t *job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    plait_job_init(&job->job, count, &self->stream->cancelled, job_destroy);
+    plait_atomic_add_relaxed(&self->stream->references, 1); /* relaxed: self holds one */
+    job->stream = self->stream;
+    job->core = self->pool->core;
+    job->first = self->taken;
+    job->star = self->star;
+    job->items.root = plait_flat_const(PLAIT_FLAT_NONE);
+    return job;
+}
+
+static int submit_job(map_object *self, map_job_t *job)
+{
+    uint64_t count = job->job.count;
+    self->bytes += (double)job->items.size;
+    int result = plait_sched_submit_job(self->pool->core->sched, &job->job);
+    plait_job_release(&job->job);
+    if (result == PLAIT_OK) {
+        self->taken += count;
+        return 0;
+    }
+    raise_submit_error(self->state, self->pool, result);
+    return -1;
+}
+
+/* An item that cannot travel fails at its own place. */
+static void fail_locally(map_object *self)
+{
+    grain_t *grain = grain_new(self->taken, self->taken + 1);
+    grain->answer.outcome = OUTCOME_EXCEPTION;
+    grain->answer.object = take_raised();
+    plait_mailbox_push(&self->stream->grains, &grain->link);
+    self->taken++;
+}
+
+/* Encodes items from `start` until the end, or until one that cannot travel; returns how many, or
+ * -1. */
+static Py_ssize_t encode_items(encoder_t *encoder, PyObject *items, Py_ssize_t start,
+                               message_t *message)
+{
+    Py_ssize_t count = PyList_GET_SIZE(items) - start, done = 0;
+    plait_flat_value_t list, value;
+    int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, (size_t)count,
+                                      (size_t)count, &list);
+    if (result != PLAIT_OK) {
+        raise_core_error(result, "encoding the items of a map");
+        return -1;
+    }
+    for (; done < count; done++) {
+        if (encode_object(encoder, PyList_GET_ITEM(items, start + done), &value) < 0)
+            break;
+        plait_flat_set(&encoder->writer, list, (size_t)done, value);
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    int status = encoder_finish(encoder, list, message);
+    if (raised != NULL && status == 0)
+        PyErr_SetRaisedException(raised);
+    else
+        Py_XDECREF(raised);
+    return status < 0 ? -1 : done;
+}
+
+static int feed_flat(map_object *self, PyObject *items)
+{
+    encoder_t encoder;
+    if (encoder_init(&encoder, self->state) < 0)
+        return -1;
+    Py_ssize_t start = 0, total = PyList_GET_SIZE(items);
+    int status = 0;
+    while (status == 0 && start < total) {
+        message_t message = {.root = plait_flat_const(PLAIT_FLAT_NONE)};
+        Py_ssize_t count = encode_items(&encoder, items, start, &message);
+        PyObject *raised = PyErr_GetRaisedException();
+        if (raised != NULL && (count < 0 || !PyErr_GivenExceptionMatches(raised, PyExc_Exception)))
+            status = -1;
+        map_job_t *job = status == 0 && count > 0 ? job_new(self, (uint64_t)count) : NULL;
+        if (job != NULL) {
+            job->items = message;
+            job->function = self->function;
+            shipment_retain(self->function);
+            status = submit_job(self, job);
+        } else {
+            message_clear(&message);
+        }
+        if (raised != NULL) {
+            PyErr_SetRaisedException(raised);
+            if (status == 0)
+                fail_locally(self);
+        }
+        start += count + 1;
+    }
+    encoder_fini(&encoder);
+    return status;
+}
+
+static int feed_direct(map_object *self, PyObject *items)
+{
+    map_job_t *job = job_new(self, (uint64_t)PyList_GET_SIZE(items));
+    if (job == NULL)
+        return -1;
+    job->callable = Py_NewRef(self->callable);
+    job->objects = Py_NewRef(items);
+    return submit_job(self, job);
+}
+
+/* One block. 0, or -1 with an exception. */
+static int feed(map_object *self)
+{
+    uint64_t limit = room(self);
+    PyObject *items = take_block(self, limit < self->block ? limit : self->block);
+    if (items == NULL)
+        return -1;
+    if (self->block < LAST_BLOCK)
+        self->block *= 2;
+    int status = 0;
+    if (PyList_GET_SIZE(items) > 0)
+        status = self->pool->core->kind == KIND_THREAD ? feed_direct(self, items)
+                                                       : feed_flat(self, items);
+    Py_DECREF(items);
+    return status;
+}
+
+/* Whether it is worth taking more from the input now: in steady state by the half window, not by
+ * the item. */
+static bool wants_more(const map_object *self)
+{
+    if (self->input == NULL)
+        return false;
+    uint64_t free = room(self);
+    uint64_t window = self->window > 0 ? self->window : WINDOW_ITEMS;
+    return free > 0 && (free >= self->block || free * 2 >= window || self->taken == self->next);
+}
+
+/* ---- the order of grains ---- */
+
+static int heap_push(map_object *self, grain_t *grain)
+{
+    if (self->heap_count == self->heap_capacity) {
+        size_t capacity = self->heap_capacity == 0 ? 64 : self->heap_capacity * 2;
+        grain_t **heap = PyMem_Realloc(self->heap, capacity * sizeof *heap);
+        if (heap == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        self->heap = heap;
+        self->heap_capacity = capacity;
+    }
+    size_t child = self->heap_count++;
+    while (child > 0 && self->heap[(child - 1) / 2]->low > grain->low) {
+        self->heap[child] = self->heap[(child - 1) / 2];
+        child = (child - 1) / 2;
+    }
+    self->heap[child] = grain;
+    return 0;
+}
+
+static grain_t *heap_pop(map_object *self)
+{
+    grain_t *top = self->heap[0], *last = self->heap[--self->heap_count];
+    size_t parent = 0, child;
+    while ((child = parent * 2 + 1) < self->heap_count) {
+        if (child + 1 < self->heap_count && self->heap[child + 1]->low < self->heap[child]->low)
+            child++;
+        if (last->low <= self->heap[child]->low)
+            break;
+        self->heap[parent] = self->heap[child];
+        parent = child;
+    }
+    self->heap[parent] = last;
+    return top;
+}
+
+/* Moves what has arrived into the heap. PLAIT_OK, or what the mailbox answered; -1 with an
+ * exception. */
+static int collect(map_object *self, int64_t deadline)
+{
+    plait_link_t *link;
+    int result;
+    if (deadline == 0) {
+        result = plait_mailbox_take(&self->stream->grains, 0, &link);
+    } else {
+        Py_BEGIN_ALLOW_THREADS result = plait_mailbox_take(&self->stream->grains, deadline, &link);
+        Py_END_ALLOW_THREADS
+    }
+    if (result != PLAIT_OK)
+        return result;
+    while (link != NULL) {
+        grain_t *grain = (grain_t *)link;
+        link = link->next;
+        if (heap_push(self, grain) < 0)
+            return -1;
+    }
+    return PLAIT_OK;
+}
+
+static bool grain_is_due(const map_object *self)
+{
+    return self->heap_count > 0 && (!self->ordered || self->heap[0]->low == self->next);
+}
+
+/* ---- giving ---- */
+
+static void drop_current(map_object *self)
+{
+    if (self->decoding)
+        decoder_close(&self->decoder);
+    self->decoding = false;
+    if (self->current != NULL)
+        grain_free(self->current);
+    self->current = NULL;
+}
+
+static int open_current(map_object *self)
+{
+    self->current = heap_pop(self);
+    self->position = 0;
+    answer_t *answer = &self->current->answer;
+    if (answer->outcome != OUTCOME_VALUE || answer->object != NULL)
+        return 0;
+    if (decoder_open(&self->decoder, self->state, &answer->message) < 0)
+        return -1;
+    self->decoding = true;
+    return decode_root(&self->decoder, PLAIT_FLAT_LIST, &self->values);
+}
+
+/* The next value of the current grain. NULL with what the item raised. */
+static PyObject *give(map_object *self)
+{
+    answer_t *answer = &self->current->answer;
+    uint64_t index = self->position++;
+    PyObject *value = NULL;
+    self->next++;
+    if (answer->outcome != OUTCOME_VALUE) {
+        PyObject *exception;
+        answer_decode(self->state, answer, &exception);
+        if (exception != NULL)
+            PyErr_SetRaisedException(exception);
+        if (answer->outcome != OUTCOME_EXCEPTION) { /* nothing more will come */
+            Py_CLEAR(self->input);
+            self->next = self->taken;
+            self->position = self->current->high - self->current->low;
+        }
+    } else if (answer->object != NULL) {
+        value = Py_NewRef(PyList_GET_ITEM(answer->object, (Py_ssize_t)index));
+    } else {
+        value = decode_value(&self->decoder, plait_flat_word(&self->values, (size_t)index));
+    }
+    if (self->position == self->current->high - self->current->low)
+        drop_current(self);
+    return value;
+}
+
+/* Sleeps until something arrives. 0, or -1 with an exception. */
+static int wait_for_grains(map_object *self)
+{
+    int result = collect(self, deadline_of_sleep(self->deadline));
+    if (result < 0 || PyErr_CheckSignals() < 0)
+        return -1;
+    if (result == PLAIT_TIMEOUT && plait_prim_now() >= self->deadline) {
+        PyErr_SetNone(PyExc_TimeoutError);
+        return -1;
+    }
+    return 0;
+}
+
+static PyObject *next_value(map_object *self)
+{
+    self->begun = true;
+    while (self->current == NULL) {
+        if (wants_more(self) && feed(self) < 0)
+            return NULL;
+        if (self->next == self->taken && self->input == NULL)
+            return NULL;
+        if (!grain_is_due(self) && collect(self, 0) < 0)
+            return NULL;
+        if (grain_is_due(self)) {
+            if (open_current(self) < 0)
+                return NULL;
+        } else if (!wants_more(self) && wait_for_grains(self) < 0) {
+            return NULL;
+        }
+    }
+    return give(self);
+}
+
+static PyObject *map_next(PyObject *object)
+{
+    PyObject *value;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    value = next_value((map_object *)object);
+    Py_END_CRITICAL_SECTION();
+    return value;
+}
+
+/* ---- life ---- */
+
+PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, PyObject *iterator,
+                    bool star, bool ordered, int64_t deadline, Py_ssize_t window)
+{
+    map_object *self = (map_object *)state->map_type->tp_alloc(state->map_type, 0);
+    if (self == NULL)
+        return NULL;
+    self->pool = (pool_object *)Py_NewRef((PyObject *)pool);
+    self->state = state;
+    self->callable = Py_NewRef(callable);
+    self->input = Py_NewRef(iterator);
+    self->star = star;
+    self->ordered = ordered;
+    self->deadline = deadline;
+    self->window = (uint64_t)window;
+    self->block = FIRST_BLOCK;
+    self->stream = stream_new();
+    if (self->stream == NULL) {
+        PyErr_NoMemory();
+        goto fail;
+    }
+    if (pool->core->kind == KIND_INTERPRETER) {
+        Py_BEGIN_CRITICAL_SECTION((PyObject *)pool);
+        self->function = ship(state, pool->shipper, callable);
+        Py_END_CRITICAL_SECTION();
+        if (self->function == NULL)
+            goto fail;
+    }
+    while (self->input != NULL && room(self) > 0)
+        if (feed(self) < 0)
+            goto fail;
+    return (PyObject *)self;
+fail:
+    Py_DECREF(self);
+    return NULL;
+}
+
+static int map_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    map_object *self = (map_object *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->pool);
+    Py_VISIT(self->callable);
+    Py_VISIT(self->input);
+    return 0;
+}
+
+static int map_clear(PyObject *object)
+{
+    map_object *self = (map_object *)object;
+    Py_CLEAR(self->callable);
+    Py_CLEAR(self->input);
+    return 0;
+}
+
+/* As the standard library's: an iterator that was begun and is given up cancels what it has not
+ * given; one that was never begun lets everything run. */
+static void map_dealloc(PyObject *object)
+{
+    map_object *self = (map_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    map_clear(object);
+    drop_current(self);
+    while (self->heap_count > 0)
+        grain_free(self->heap[--self->heap_count]);
+    PyMem_Free(self->heap);
+    shipment_release(self->function);
+    if (self->stream != NULL) {
+        if (self->begun)
+            plait_job_cancel(&self->stream->cancelled);
+        stream_release(self->stream);
+    }
+    Py_XDECREF(self->pool);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyType_Slot map_slots[] = {
+    {Py_tp_doc, "An iterator over the results of Pool.map; one thread at a time."},
+    {Py_tp_traverse, map_traverse},
+    {Py_tp_clear, map_clear},
+    {Py_tp_dealloc, map_dealloc},
+    {Py_tp_iter, PyObject_SelfIter},
+    {Py_tp_iternext, map_next},
+    {0, NULL},
+};
+
+PyType_Spec map_spec = {
+    .name = "plait._plait.MapIterator",
+    .basicsize = sizeof(map_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_DISALLOW_INSTANTIATION |
+             Py_TPFLAGS_IMMUTABLETYPE,
+    .slots = map_slots,
+};

@@ -1,0 +1,224 @@
+/* module: plait._plait, the same in every interpreter: multi-phase init, state of its own, no GIL
+ * needed. */
+#include "binding/binding.h"
+
+static const char *const name_texts[] = {
+    [NAME_MODULE] = "__module__", [NAME_QUALNAME] = "__qualname__",
+    [NAME_START] = "start",       [NAME_STOP] = "stop",
+    [NAME_STEP] = "step",
+};
+
+module_state *state_of_type(PyTypeObject *type)
+{
+    PyObject *module = PyType_GetModuleByDef(type, &plait_module_def); /* borrowed */
+    return state_of_module(module);
+}
+
+PyObject *state_travel(module_state *state)
+{
+    if (state->travel == NULL)
+        state->travel = PyImport_ImportModule("plait._travel");
+    return state->travel;
+}
+
+/* ---- functions ---- */
+
+PyDoc_STRVAR(register_doc,
+             "_register(future_class, broken_class, /)\n--\n\n"
+             "Tells which Python classes futures and broken pools' exceptions are made of.");
+
+static PyObject *module_register(PyObject *module, PyObject *args)
+{
+    module_state *state = state_of_module(module);
+    PyObject *future_class, *broken_class;
+    if (!PyArg_ParseTuple(args, "OO", &future_class, &broken_class))
+        return NULL;
+    if (!PyType_Check(future_class) ||
+        !PyType_IsSubtype((PyTypeObject *)future_class, state->future_type))
+        return PyErr_Format(PyExc_TypeError, "expected a subclass of FutureBase");
+    Py_XSETREF(state->future_class, Py_NewRef(future_class));
+    Py_XSETREF(state->broken_class, Py_NewRef(broken_class));
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(take_finished_doc,
+             "_take_finished()\n--\n\n"
+             "Waits for watched futures to end and returns them; None once closed.\n"
+             "For the notifier's thread alone.");
+
+static PyObject *module_take_finished(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return future_take_finished(state_of_module(module));
+}
+
+PyDoc_STRVAR(close_notifier_doc, "_close_notifier()\n--\n\nMakes _take_finished() return None.");
+
+static PyObject *module_close_notifier(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    plait_mailbox_close(&state_of_module(module)->notifier);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(join_orphans_doc,
+             "_join_orphans()\n--\n\n"
+             "Waits for the workers of pools that are gone; at the interpreter's exit.");
+
+static PyObject *module_join_orphans(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    if (pool_join_orphans(state_of_module(module)) < 0)
+        return NULL;
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(cpu_count_doc,
+             "cpu_count()\n--\n\n"
+             "How many processors this process may use: the least of those online, its\n"
+             "affinity mask, and its cgroup's quota rounded up. At least 1. Any thread.");
+
+static PyObject *module_cpu_count(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromLong(plait_prim_cpu_count());
+}
+
+PyDoc_STRVAR(encode_doc,
+             "_encode(object, /)\n--\n\nThe object as a flat message, bytes. For tests and tools.");
+
+static PyObject *module_encode(PyObject *module, PyObject *object)
+{
+    module_state *state = state_of_module(module);
+    PyObject *pair = PyTuple_Pack(1, object);
+    message_t message;
+    if (pair == NULL)
+        return NULL;
+    int status = encode_message(state, pair, &message);
+    Py_DECREF(pair);
+    if (status < 0)
+        return NULL;
+    PyObject *bytes = PyBytes_FromStringAndSize(message.bytes, (Py_ssize_t)message.size);
+    message_clear(&message);
+    return bytes;
+}
+
+PyDoc_STRVAR(
+    decode_doc,
+    "_decode(message, /)\n--\n\n"
+    "The object that _encode() made the message of. Raises ValueError where the bytes are\n"
+    "malformed. As safe as unpickling: not for messages from strangers.");
+
+static PyObject *module_decode(PyObject *module, PyObject *bytes)
+{
+    char *data;
+    Py_ssize_t size;
+    if (PyBytes_AsStringAndSize(bytes, &data, &size) < 0)
+        return NULL;
+    void *copy = malloc((size_t)size + 1); /* aligned, as bytes need not be */
+    if (copy == NULL)
+        return PyErr_NoMemory();
+    message_t message = {0, memcpy(copy, data, (size_t)size), (size_t)size};
+    PyObject *root = decode_message(state_of_module(module), &message);
+    message_clear(&message);
+    if (root == NULL)
+        return NULL;
+    PyObject *object = NULL;
+    if (PyTuple_CheckExact(root) && PyTuple_GET_SIZE(root) == 1)
+        object = Py_NewRef(PyTuple_GET_ITEM(root, 0));
+    else
+        PyErr_SetString(PyExc_ValueError, "malformed plait message: not one that _encode() made");
+    Py_DECREF(root);
+    return object;
+}
+
+static PyMethodDef module_methods[] = {
+    {"_register", module_register, METH_VARARGS, register_doc},
+    {"_take_finished", module_take_finished, METH_NOARGS, take_finished_doc},
+    {"_close_notifier", module_close_notifier, METH_NOARGS, close_notifier_doc},
+    {"_join_orphans", module_join_orphans, METH_NOARGS, join_orphans_doc},
+    {"cpu_count", module_cpu_count, METH_NOARGS, cpu_count_doc},
+    {"_encode", module_encode, METH_O, encode_doc},
+    {"_decode", module_decode, METH_O, decode_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+/* ---- life ---- */
+
+static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
+{
+    PyObject *type = PyType_FromModuleAndSpec(module, spec, NULL);
+    if (type != NULL && PyModule_AddType(module, (PyTypeObject *)type) < 0)
+        Py_CLEAR(type);
+    return (PyTypeObject *)type;
+}
+
+static int module_exec(PyObject *module)
+{
+    module_state *state = state_of_module(module);
+    plait_mailbox_init(&state->notifier);
+    state->foreign_types = PyDict_New();
+    if (state->foreign_types == NULL)
+        return -1;
+    for (size_t index = 0; index < NAME_COUNT; index++) {
+        state->names[index] = PyUnicode_InternFromString(name_texts[index]);
+        if (state->names[index] == NULL)
+            return -1;
+    }
+    state->pool_type = add_type(module, &pool_spec);
+    state->future_type = add_type(module, &future_spec);
+    state->map_type = add_type(module, &map_spec);
+    return state->pool_type == NULL || state->future_type == NULL || state->map_type == NULL ? -1
+                                                                                             : 0;
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = state_of_module(module);
+    Py_VISIT(state->pool_type);
+    Py_VISIT(state->future_type);
+    Py_VISIT(state->map_type);
+    Py_VISIT(state->future_class);
+    Py_VISIT(state->broken_class);
+    Py_VISIT(state->travel);
+    Py_VISIT(state->foreign_types);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    module_state *state = state_of_module(module);
+    Py_CLEAR(state->pool_type);
+    Py_CLEAR(state->future_type);
+    Py_CLEAR(state->map_type);
+    Py_CLEAR(state->future_class);
+    Py_CLEAR(state->broken_class);
+    Py_CLEAR(state->travel);
+    Py_CLEAR(state->foreign_types);
+    for (size_t index = 0; index < NAME_COUNT; index++)
+        Py_CLEAR(state->names[index]);
+    return 0;
+}
+
+static void module_free(void *module)
+{
+    module_clear(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#if PY_VERSION_HEX >= 0x030D0000
+    {Py_mod_gil, Py_MOD_GIL_NOT_USED},
+#endif
+    {0, NULL},
+};
+
+struct PyModuleDef plait_module_def = {
+    PyModuleDef_HEAD_INIT,          .m_name = "plait._plait",    .m_doc = "The C half of plait.",
+    .m_size = sizeof(module_state), .m_methods = module_methods, .m_slots = module_slots,
+    .m_traverse = module_traverse,  .m_clear = module_clear,     .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__plait(void); /* found by name */
+
+PyMODINIT_FUNC PyInit__plait(void)
+{
+    return PyModuleDef_Init(&plait_module_def);
+}

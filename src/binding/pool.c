@@ -1,0 +1,336 @@
+/* pool: PoolBase, the C half of plait.Pool.
+ *
+ * It owns the scheduler's handle and a shipper. After a fork the child's copy of a pool has no
+ * workers: it refuses everything and never touches its scheduler, whose locks may be held by
+ * threads that do not exist.
+ */
+#include "binding/binding.h"
+
+/* Deep recursion in a worker must fail as it does in the main thread: with RecursionError. */
+#define STACK_SIZE ((size_t)16 << 20)
+
+/* ---- life ---- */
+
+static bool forked(const pool_core_t *core)
+{
+    return core->fork_count != plait_prim_fork_count();
+}
+
+int pool_check(pool_object *pool)
+{
+    if (pool->core == NULL || !pool->handle)
+        PyErr_SetString(PyExc_RuntimeError, "the pool was not initialised");
+    else if (forked(pool->core))
+        PyErr_SetString(PyExc_RuntimeError,
+                        "this pool belongs to the parent process, and its workers did not "
+                        "come along with fork(): make a new pool in the child");
+    else
+        return 0;
+    return -1;
+}
+
+static int pool_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    pool_object *self = (pool_object *)object;
+    Py_VISIT(Py_TYPE(object));
+    if (self->core != NULL)
+        Py_VISIT(self->core->initializer);
+    return 0;
+}
+
+/* A pool that is gone still finishes what was submitted; its handle is kept until that is so, for
+ * the exit of the interpreter to wait for. */
+static void add_orphan(module_state *state, plait_sched_t *sched)
+{
+    size_t kept = 0;
+    for (size_t index = 0; index < state->orphan_count; index++) {
+        if (plait_sched_living(state->orphans[index]) == 0)
+            plait_sched_release(state->orphans[index]);
+        else
+            state->orphans[kept++] = state->orphans[index];
+    }
+    state->orphan_count = kept;
+    plait_sched_t **orphans = PyMem_Realloc(state->orphans, (kept + 1) * sizeof *orphans);
+    if (orphans == NULL)
+        return; /* then the handle leaks, and nobody waits for it */
+    orphans[kept] = sched;
+    state->orphans = orphans;
+    state->orphan_count = kept + 1;
+}
+
+/* 0 once the workers have ended, -1 with an exception. */
+static int join(plait_sched_t *sched)
+{
+    for (;;) {
+        int result;
+        Py_BEGIN_ALLOW_THREADS result =
+            plait_sched_join(sched, deadline_of_sleep(PLAIT_PRIM_FOREVER));
+        Py_END_ALLOW_THREADS if (result == PLAIT_OK) return 0;
+        if (PyErr_CheckSignals() < 0)
+            return -1;
+    }
+}
+
+int pool_join_orphans(module_state *state)
+{
+    while (state->orphan_count > 0) {
+        plait_sched_t *sched = state->orphans[state->orphan_count - 1];
+        if (join(sched) < 0)
+            return -1;
+        state->orphan_count--;
+        plait_sched_release(sched);
+    }
+    PyMem_Free(state->orphans);
+    state->orphans = NULL;
+    return 0;
+}
+
+static void pool_dealloc(PyObject *object)
+{
+    pool_object *self = (pool_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    shipper_free(self->shipper);
+    if (self->core != NULL && self->handle && !forked(self->core)) {
+        plait_sched_close(self->core->sched);
+        if (plait_sched_living(self->core->sched) == 0)
+            plait_sched_release(self->core->sched);
+        else
+            add_orphan(state_of_type(type), self->core->sched);
+    }
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static int open_initializer(pool_core_t *core, pool_object *self, module_state *state,
+                            PyObject *initializer, PyObject *arguments)
+{
+    if (initializer == Py_None)
+        return 0;
+    if (core->kind == KIND_THREAD) {
+        PyObject *functools = PyImport_ImportModule("functools");
+        PyObject *partial = functools == NULL ? NULL : PyObject_GetAttrString(functools, "partial");
+        PyObject *before = PyTuple_Pack(1, initializer);
+        PyObject *all = before == NULL ? NULL : PySequence_Concat(before, arguments);
+        if (partial != NULL && all != NULL)
+            core->initializer = PyObject_CallObject(partial, all);
+        Py_XDECREF(all);
+        Py_XDECREF(before);
+        Py_XDECREF(partial);
+        Py_XDECREF(functools);
+        return core->initializer == NULL ? -1 : 0;
+    }
+    core->initializer_shipment = ship(state, self->shipper, initializer);
+    if (core->initializer_shipment == NULL)
+        return -1;
+    return encode_message(state, arguments, &core->initializer_arguments);
+}
+
+PyDoc_STRVAR(open_doc,
+             "_open($self, kind, workers, prefix, setup, initializer, initargs, /)\n--\n\n"
+             "Makes the scheduler. kind: 'thread' or 'interpreter'. No worker is started yet.");
+
+static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const *args,
+                           Py_ssize_t count, PyObject *Py_UNUSED(names))
+{
+    pool_object *self = (pool_object *)object;
+    module_state *state = state_of_type(type);
+    if (count != 6 || self->core != NULL)
+        return PyErr_Format(PyExc_TypeError, "_open() takes six arguments, once");
+    const char *kind = PyUnicode_AsUTF8(args[0]), *prefix = PyUnicode_AsUTF8(args[2]);
+    unsigned long workers = PyLong_AsUnsignedLong(args[1]);
+    if (kind == NULL || prefix == NULL || (workers == (unsigned long)-1 && PyErr_Occurred()))
+        return NULL;
+    pool_core_t *core = calloc(1, sizeof *core);
+    if (core == NULL)
+        return PyErr_NoMemory();
+    core->kind = strcmp(kind, "thread") == 0 ? KIND_THREAD : KIND_INTERPRETER;
+    core->interpreter = PyInterpreterState_Get();
+    core->fork_count = plait_prim_fork_count();
+    core->setup.root = core->initializer_arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
+    plait_sched_config_t config = {.workers = (unsigned)workers,
+                                   .ops = worker_ops(core->kind),
+                                   .context = core,
+                                   .name = prefix[0] != 0 ? prefix : "plait",
+                                   .stack_size = STACK_SIZE};
+    int result = plait_sched_create(&core->sched, &config);
+    if (result != PLAIT_OK) {
+        free(core);
+        return raise_core_error(result, "making a pool");
+    }
+    self->core = core; /* from here on dealloc cleans up */
+    self->handle = true;
+    self->shipper = shipper_new();
+    if (self->shipper == NULL || open_initializer(core, self, state, args[4], args[5]) < 0)
+        return NULL;
+    if (core->kind == KIND_INTERPRETER && encode_message(state, args[3], &core->setup) < 0)
+        return NULL;
+    if (core->kind == KIND_THREAD && prefix[0] != 0)
+        core->name_prefix = Py_NewRef(args[2]);
+    Py_RETURN_NONE;
+}
+
+/* ---- submitting ---- */
+
+PyObject *raise_submit_error(module_state *state, pool_object *pool, int code)
+{
+    if (plait_sched_is_broken(pool->core->sched)) {
+        answer_t answer = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
+        PyObject *exception;
+        answer_broken(pool->core, &answer);
+        answer_decode(state, &answer, &exception);
+        answer_clear(&answer);
+        if (exception != NULL)
+            PyErr_SetRaisedException(exception);
+        return NULL;
+    }
+    if (code == PLAIT_CLOSED)
+        return PyErr_Format(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+    return raise_core_error(code, "submitting a task (no thread could be started)");
+}
+
+/* The call, ready to be run; NULL with an exception where something cannot travel. */
+static call_t *make_call(module_state *state, pool_object *self, PyObject *const *args,
+                         Py_ssize_t count, PyObject *names)
+{
+    if (self->core->kind == KIND_THREAD)
+        return call_new_direct(args[0], args + 1, count - 1, names);
+    call_t *call;
+    Py_BEGIN_CRITICAL_SECTION((PyObject *)self);
+    call = call_new_flat(state, self->shipper, args[0], args + 1, count - 1, names);
+    Py_END_CRITICAL_SECTION();
+    return call;
+}
+
+PyDoc_STRVAR(
+    submit_doc,
+    "submit($self, fn, /, *args, **kwargs)\n--\n\n"
+    "Schedules fn(*args, **kwargs) on a worker and returns its Future.\n\n"
+    "A function or argument that cannot travel to the worker makes the future fail, with an\n"
+    "exception that names it. Raises RuntimeError after shutdown and BrokenPool when an\n"
+    "initializer failed. Any thread.");
+
+static PyObject *pool_submit(PyObject *object, PyTypeObject *type, PyObject *const *args,
+                             Py_ssize_t count, PyObject *names)
+{
+    pool_object *self = (pool_object *)object;
+    module_state *state = state_of_type(type);
+    if (count < 1)
+        return PyErr_Format(PyExc_TypeError,
+                            "submit() missing 1 required positional argument: 'fn'");
+    if (pool_check(self) < 0)
+        return NULL;
+    if (plait_sched_is_closed(self->core->sched) || plait_sched_is_broken(self->core->sched))
+        return raise_submit_error(state, self, PLAIT_CLOSED);
+    call_t *call = make_call(state, self, args, count, names);
+    if (call == NULL)
+        return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
+    plait_task_retain(
+        &call->task); /* the future's; the other is dropped once the scheduler has its own */
+    int result = plait_sched_submit(self->core->sched, &call->task);
+    plait_task_release(&call->task);
+    if (result == PLAIT_OK)
+        return future_new(state, call);
+    plait_task_release(&call->task);
+    return raise_submit_error(state, self, result);
+}
+
+PyDoc_STRVAR(
+    map_doc,
+    "_map($self, fn, iterator, star, ordered, timeout, window, /)\n--\n\n"
+    "An iterator over fn's results. window: items in flight at most; 0: bounded by memory.");
+
+static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const *args,
+                          Py_ssize_t count, PyObject *Py_UNUSED(names))
+{
+    pool_object *self = (pool_object *)object;
+    module_state *state = state_of_type(type);
+    if (count != 6)
+        return PyErr_Format(PyExc_TypeError, "_map() takes six arguments");
+    if (pool_check(self) < 0)
+        return NULL;
+    if (plait_sched_is_closed(self->core->sched) || plait_sched_is_broken(self->core->sched))
+        return raise_submit_error(state, self, PLAIT_CLOSED);
+    int64_t deadline;
+    Py_ssize_t window = PyLong_AsSsize_t(args[5]);
+    if (deadline_from_timeout(args[4], &deadline) < 0 || (window == -1 && PyErr_Occurred()))
+        return NULL;
+    return map_start(state, self, args[0], args[1], args[2] == Py_True, args[3] == Py_True,
+                     deadline, window);
+}
+
+/* ---- ending ---- */
+
+PyDoc_STRVAR(close_doc, "_close($self, drain, /)\n--\n\n"
+                        "No more submits; drain: cancel what no worker has begun.");
+
+static PyObject *pool_close(PyObject *object, PyObject *drain)
+{
+    pool_object *self = (pool_object *)object;
+    if (self->core == NULL || !self->handle || forked(self->core))
+        Py_RETURN_NONE;
+    plait_sched_close(self->core->sched);
+    if (drain == Py_True)
+        plait_sched_drain(self->core->sched);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(join_doc,
+             "_join($self, /)\n--\n\n"
+             "Waits until every worker has ended, after _close(). Not for workers themselves.");
+
+static PyObject *pool_join(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    pool_object *self = (pool_object *)object;
+    if (self->core == NULL || !self->handle || forked(self->core))
+        Py_RETURN_NONE;
+    plait_worker_t *worker = plait_worker_current();
+    if (worker != NULL && plait_worker_sched(worker) == self->core->sched)
+        Py_RETURN_NONE; /* a task that shuts its own pool down cannot wait for itself */
+    if (join(self->core->sched) < 0)
+        return NULL;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    shipper_forget(self->shipper);
+    Py_END_CRITICAL_SECTION();
+    Py_RETURN_NONE;
+}
+
+static PyObject *pool_living(PyObject *object, void *Py_UNUSED(closure))
+{
+    pool_object *self = (pool_object *)object;
+    bool mine = self->core != NULL && self->handle && !forked(self->core);
+    return PyLong_FromUnsignedLong(mine ? plait_sched_living(self->core->sched) : 0);
+}
+
+static PyMethodDef pool_methods[] = {
+    {"_open", (PyCFunction)(void (*)(void))pool_open, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
+     open_doc},
+    {"submit", (PyCFunction)(void (*)(void))pool_submit,
+     METH_METHOD | METH_FASTCALL | METH_KEYWORDS, submit_doc},
+    {"_map", (PyCFunction)(void (*)(void))pool_map, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
+     map_doc},
+    {"_close", pool_close, METH_O, close_doc},
+    {"_join", pool_join, METH_NOARGS, join_doc},
+    {NULL, NULL, 0, NULL},
+};
+
+static PyGetSetDef pool_attributes[] = {
+    {"_living", pool_living, NULL, "Workers that have started and not ended: a snapshot.", NULL},
+    {NULL, NULL, NULL, NULL, NULL},
+};
+
+static PyType_Slot pool_slots[] = {
+    {Py_tp_doc, "The C half of plait.Pool."},
+    {Py_tp_traverse, pool_traverse},
+    {Py_tp_dealloc, pool_dealloc},
+    {Py_tp_methods, pool_methods},
+    {Py_tp_getset, pool_attributes},
+    {0, NULL},
+};
+
+PyType_Spec pool_spec = {
+    .name = "plait._plait.PoolBase",
+    .basicsize = sizeof(pool_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = pool_slots,
+};

@@ -1,0 +1,399 @@
+/* ship: how functions reach workers of other interpreters.
+ *
+ * What can be imported travels as its name; the rest by value, in a message that every worker
+ * decodes once and then keeps the callable of. A shipper remembers what it sent, with a
+ * *fingerprint*: every object that the pickle was made of and that a program can replace (code,
+ * defaults, cells, named globals, versions of classes). Submitting compares identities; any change
+ * makes a new shipment. What can change in place (a list in a closure) is pickled each time, and
+ * sent again only if the bytes differ. Design: docs/design/shipping.md
+ */
+#include "binding/binding.h"
+
+#define REMEMBERED 16
+#define CHECKS_LIMIT 256
+
+typedef enum check_kind {
+    CHECK_CODE,
+    CHECK_DEFAULTS,
+    CHECK_CELL,
+    CHECK_GLOBAL,
+    CHECK_CLASS
+} check_kind;
+
+typedef struct check {
+    check_kind kind;
+    unsigned version; /* CHECK_CLASS */
+    PyObject *holder; /* the function, cell, dictionary or class */
+    PyObject *name;   /* CHECK_GLOBAL */
+    PyObject *value;  /* what it held; NULL: nothing */
+} check_t;
+
+typedef struct parcel {
+    PyObject *callable; /* NULL: recognised by its bytes only */
+    shipment_t *shipment;
+    check_t *checks;
+    size_t count;
+} parcel_t;
+
+struct shipper {
+    parcel_t parcels[REMEMBERED];
+    unsigned newest; /* the slot used last */
+};
+
+/* ---- shipments ---- */
+
+void shipment_retain(shipment_t *shipment)
+{
+    plait_atomic_add_relaxed(&shipment->references, 1); /* relaxed: as plait_task_retain */
+}
+
+void shipment_release(shipment_t *shipment)
+{
+    if (shipment != NULL && plait_atomic_sub_acq_rel(&shipment->references, 1) == 1) {
+        message_clear(&shipment->message);
+        free(shipment);
+    }
+}
+
+/* Takes the message over. */
+static shipment_t *shipment_new(message_t *message)
+{
+    shipment_t *shipment = malloc(sizeof *shipment);
+    if (shipment == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    plait_atomic_init(&shipment->references, 1);
+    shipment->id = plait_task_next_id();
+    shipment->message = *message;
+    *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
+    return shipment;
+}
+
+/* ---- by name ---- */
+
+bool is_importable(module_state *state, PyObject *object)
+{
+    PyObject *module_name = PyObject_GetAttr(object, state->names[NAME_MODULE]);
+    PyObject *path =
+        module_name == NULL ? NULL : PyObject_GetAttr(object, state->names[NAME_QUALNAME]);
+    PyObject *found = NULL;
+    if (path == NULL)
+        PyErr_Clear();
+    else if (PyUnicode_CheckExact(module_name) && PyUnicode_CheckExact(path) &&
+             PyUnicode_CompareWithASCIIString(module_name, "__main__") != 0)
+        found = PyImport_GetModule(module_name);
+    if (found != NULL && PyUnicode_FindChar(path, '.', 0, PyUnicode_GET_LENGTH(path), 1) < 0) {
+        Py_SETREF(found, PyObject_GetAttr(found, path));
+    } else if (found != NULL) {
+        PyObject *dot = PyUnicode_FromString(".");
+        PyObject *names = dot == NULL ? NULL : PyUnicode_Split(path, dot, -1);
+        Py_XDECREF(dot);
+        if (names == NULL)
+            Py_CLEAR(found);
+        for (Py_ssize_t index = 0; found != NULL && index < PyList_GET_SIZE(names); index++)
+            Py_SETREF(found, PyObject_GetAttr(found, PyList_GET_ITEM(names, index)));
+        Py_XDECREF(names);
+    }
+    if (found == NULL)
+        PyErr_Clear();
+    bool same = found == object;
+    Py_XDECREF(found);
+    Py_XDECREF(path);
+    Py_XDECREF(module_name);
+    return same;
+}
+
+/* ---- fingerprints ---- */
+
+typedef struct walk {
+    module_state *state;
+    check_t *checks;
+    size_t count;
+    table_t seen; /* functions and classes already walked */
+} walk_t;
+
+static bool is_stable(walk_t *walk, PyObject *object);
+
+static bool add_check(walk_t *walk, check_t check)
+{
+    if (walk->count == CHECKS_LIMIT)
+        return false;
+    Py_INCREF(check.holder);
+    Py_XINCREF(check.name);
+    Py_XINCREF(check.value);
+    walk->checks[walk->count++] = check;
+    return check.value == NULL || check.kind == CHECK_CODE || is_stable(walk, check.value);
+}
+
+/* Globals named by the code or by code inside it (nested functions, comprehensions). */
+static bool walk_code(walk_t *walk, PyObject *code, PyObject *globals)
+{
+    PyObject *names = ((PyCodeObject *)code)->co_names,
+             *constants = ((PyCodeObject *)code)->co_consts;
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(names); index++) {
+        PyObject *name = PyTuple_GET_ITEM(names, index), *value;
+        if (PyDict_GetItemRef(globals, name, &value) < 0) {
+            PyErr_Clear();
+            return false;
+        }
+        bool stable = add_check(
+            walk, (check_t){.kind = CHECK_GLOBAL, .holder = globals, .name = name, .value = value});
+        Py_XDECREF(value);
+        if (!stable)
+            return false;
+    }
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(constants); index++) {
+        PyObject *constant = PyTuple_GET_ITEM(constants, index);
+        if (PyCode_Check(constant) && !walk_code(walk, constant, globals))
+            return false;
+    }
+    return true;
+}
+
+/* False if the object was walked before. */
+static bool first_visit(walk_t *walk, PyObject *object)
+{
+    uint64_t seen;
+    return !table_get(&walk->seen, (uint64_t)(uintptr_t)object, &seen) &&
+           table_add(&walk->seen, (uint64_t)(uintptr_t)object, 1);
+}
+
+static bool walk_function(walk_t *walk, PyObject *function)
+{
+    if (!first_visit(walk, function))
+        return true;
+    PyObject *code = PyFunction_GetCode(function), *closure = PyFunction_GetClosure(function);
+    PyObject *keyword_defaults = PyFunction_GetKwDefaults(function);
+    if (keyword_defaults != NULL && PyDict_GET_SIZE(keyword_defaults) > 0)
+        return false; /* a dict, which can change in place */
+    PyObject *attributes = ((PyFunctionObject *)function)->func_dict;
+    if (attributes != NULL && PyDict_GET_SIZE(attributes) > 0)
+        return false; /* likewise */
+    if (!add_check(walk, (check_t){.kind = CHECK_CODE, .holder = function, .value = code}) ||
+        !add_check(walk, (check_t){.kind = CHECK_DEFAULTS,
+                                   .holder = function,
+                                   .value = PyFunction_GetDefaults(function)}))
+        return false;
+    for (Py_ssize_t index = 0; closure != NULL && index < PyTuple_GET_SIZE(closure); index++) {
+        PyObject *cell = PyTuple_GET_ITEM(closure, index), *value = PyCell_Get(cell);
+        bool stable =
+            add_check(walk, (check_t){.kind = CHECK_CELL, .holder = cell, .value = value});
+        Py_XDECREF(value);
+        if (!stable)
+            return false;
+    }
+    return walk_code(walk, code, PyFunction_GetGlobals(function));
+}
+
+/* A class's version changes whenever an attribute of it or of a base is set. */
+static unsigned class_version(PyTypeObject *type)
+{
+    return PyUnstable_Type_AssignVersionTag(type) ? type->tp_version_tag : 0;
+}
+
+static bool walk_class(walk_t *walk, PyTypeObject *type)
+{
+    if (!first_visit(walk, (PyObject *)type))
+        return true;
+    unsigned version = class_version(type);
+    if (version == 0 ||
+        !add_check(walk,
+                   (check_t){.kind = CHECK_CLASS, .holder = (PyObject *)type, .version = version}))
+        return false;
+    for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(type->tp_bases); index++)
+        if (!is_stable(walk, PyTuple_GET_ITEM(type->tp_bases, index)))
+            return false;
+    PyObject *dict = PyType_GetDict(type), *name, *value;
+    bool stable = dict != NULL;
+    Py_ssize_t position = 0;
+    while (stable && PyDict_Next(dict, &position, &name, &value))
+        stable = is_stable(walk, value);
+    Py_XDECREF(dict);
+    return stable;
+}
+
+static bool is_descriptor(PyTypeObject *type)
+{
+    return type == &PyGetSetDescr_Type || type == &PyMemberDescr_Type ||
+           type == &PyWrapperDescr_Type || type == &PyMethodDescr_Type;
+}
+
+/* Whether the object cannot change in place without a check noticing. */
+static bool is_stable(walk_t *walk, PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (object == Py_None || type == &PyLong_Type || type == &PyUnicode_Type ||
+        type == &PyFloat_Type || type == &PyBool_Type || type == &PyBytes_Type ||
+        type == &PyComplex_Type || type == &PyRange_Type || object == Py_Ellipsis ||
+        object == Py_NotImplemented || PyModule_Check(object) || is_descriptor(type))
+        return true;
+    if (type == &PyTuple_Type) {
+        for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(object); index++)
+            if (!is_stable(walk, PyTuple_GET_ITEM(object, index)))
+                return false;
+        return true;
+    }
+    if (type == &PyFunction_Type)
+        return is_importable(walk->state, object) || walk_function(walk, object);
+    if (type == &PyCFunction_Type)
+        return is_importable(walk->state, object);
+    if (PyType_Check(object))
+        return is_importable(walk->state, object) || walk_class(walk, (PyTypeObject *)object);
+    return false;
+}
+
+static bool check_holds(const check_t *check)
+{
+    PyObject *value;
+    switch (check->kind) {
+    case CHECK_CODE:
+        return PyFunction_GET_CODE(check->holder) == check->value;
+    case CHECK_DEFAULTS:
+        return PyFunction_GET_DEFAULTS(check->holder) == check->value;
+    case CHECK_CELL:
+        value = PyCell_Get(check->holder);
+        break;
+    case CHECK_GLOBAL:
+        if (PyDict_GetItemRef(check->holder, check->name, &value) < 0) {
+            PyErr_Clear();
+            return false;
+        }
+        break;
+    case CHECK_CLASS:
+        return class_version((PyTypeObject *)check->holder) == check->version;
+    default:
+        return false;
+    }
+    bool same = value == check->value;
+    Py_XDECREF(value);
+    return same;
+}
+
+static void checks_free(check_t *checks, size_t count)
+{
+    for (size_t index = 0; index < count; index++) {
+        Py_DECREF(checks[index].holder);
+        Py_XDECREF(checks[index].name);
+        Py_XDECREF(checks[index].value);
+    }
+    PyMem_Free(checks);
+}
+
+/* The checks that make it safe to send a callable's shipment again unseen; NULL where there are
+ * none such. */
+static check_t *take_fingerprint(module_state *state, PyObject *callable, size_t *count)
+{
+    walk_t walk = {.state = state, .checks = PyMem_Malloc(CHECKS_LIMIT * sizeof(check_t))};
+    if (walk.checks == NULL)
+        return NULL;
+    table_init(&walk.seen);
+    bool stable = is_stable(&walk, callable);
+    table_fini(&walk.seen);
+    if (!stable) {
+        checks_free(walk.checks, walk.count);
+        return NULL;
+    }
+    check_t *fitted = PyMem_Realloc(walk.checks, (walk.count + 1) * sizeof(check_t));
+    *count = walk.count;
+    return fitted == NULL ? walk.checks : fitted;
+}
+
+/* ---- the shipper ---- */
+
+shipper_t *shipper_new(void)
+{
+    shipper_t *shipper = PyMem_Calloc(1, sizeof *shipper);
+    if (shipper == NULL)
+        PyErr_NoMemory();
+    return shipper;
+}
+
+static void parcel_clear(parcel_t *parcel)
+{
+    parcel_t old = *parcel;
+    *parcel = (parcel_t){0}; /* first: what follows may run code that ships */
+    shipment_release(old.shipment);
+    checks_free(old.checks, old.count);
+    Py_XDECREF(old.callable);
+}
+
+void shipper_forget(shipper_t *shipper)
+{
+    for (size_t index = 0; shipper != NULL && index < REMEMBERED; index++)
+        parcel_clear(&shipper->parcels[index]);
+}
+
+void shipper_free(shipper_t *shipper)
+{
+    shipper_forget(shipper);
+    PyMem_Free(shipper);
+}
+
+static bool parcel_holds(const parcel_t *parcel)
+{
+    for (size_t index = 0; index < parcel->count; index++)
+        if (!check_holds(&parcel->checks[index]))
+            return false;
+    return true;
+}
+
+static shipment_t *find_by_identity(shipper_t *shipper, PyObject *callable)
+{
+    for (unsigned step = 0; step < REMEMBERED; step++) {
+        unsigned slot = (shipper->newest + REMEMBERED - step) % REMEMBERED;
+        parcel_t *parcel = &shipper->parcels[slot];
+        if (parcel->callable != callable)
+            continue;
+        if (parcel_holds(parcel)) {
+            shipment_retain(parcel->shipment);
+            return parcel->shipment;
+        }
+        parcel_clear(parcel);
+        return NULL;
+    }
+    return NULL;
+}
+
+static shipment_t *find_by_bytes(shipper_t *shipper, const message_t *message)
+{
+    for (unsigned slot = 0; slot < REMEMBERED; slot++) {
+        shipment_t *shipment = shipper->parcels[slot].shipment;
+        if (shipment != NULL && shipment->message.size == message->size &&
+            memcmp(shipment->message.bytes, message->bytes, message->size) == 0) {
+            shipment_retain(shipment);
+            return shipment;
+        }
+    }
+    return NULL;
+}
+
+static shipment_t *ship_anew(module_state *state, shipper_t *shipper, PyObject *callable)
+{
+    message_t message;
+    if (encode_message(state, callable, &message) < 0)
+        return NULL;
+    size_t count = 0;
+    check_t *checks = take_fingerprint(state, callable, &count);
+    shipment_t *shipment = find_by_bytes(shipper, &message);
+    if (shipment == NULL)
+        shipment = shipment_new(&message);
+    message_clear(&message);
+    if (shipment == NULL) {
+        checks_free(checks, count);
+        return NULL;
+    }
+    unsigned slot = (shipper->newest + 1) % REMEMBERED;
+    parcel_clear(&shipper->parcels[slot]);
+    shipment_retain(shipment);
+    shipper->parcels[slot] =
+        (parcel_t){checks == NULL ? NULL : Py_NewRef(callable), shipment, checks, count};
+    shipper->newest = slot;
+    return shipment;
+}
+
+shipment_t *ship(module_state *state, shipper_t *shipper, PyObject *callable)
+{
+    shipment_t *known = find_by_identity(shipper, callable);
+    return known != NULL ? known : ship_anew(state, shipper, callable);
+}

@@ -1,0 +1,300 @@
+/* worker: what a worker of each kind is, as the table of functions that the scheduler calls.
+ *
+ * A thread worker is a thread state in its maker's interpreter, an interpreter worker a thread
+ * state in an interpreter of its own with a GIL of its own; both keep it for life, since making one
+ * is dear, and give it up around every sleep. Neither ever touches another interpreter's object.
+ * Design: docs/design/workers.md
+ */
+#include "binding/binding.h"
+
+/* How long a thread worker under a GIL runs task after task before it lets others have it, in ns:
+ * tasks that run no bytecode would never be asked to. */
+#define TURN 5000000
+
+#define FUNCTIONS_LIMIT 256
+
+/* ---- entering ---- */
+
+static worker_data_t *data_new(plait_worker_t *worker)
+{
+    worker_data_t *data = calloc(1, sizeof *data);
+    if (data == NULL)
+        return NULL;
+    data->core = plait_sched_context(plait_worker_sched(worker));
+    table_init(&data->functions);
+    plait_worker_set_data(worker, data);
+    return data;
+}
+
+/* With a thread state: finds this interpreter's own module. */
+static int find_state(worker_data_t *data)
+{
+    data->module = PyImport_ImportModule("plait._plait");
+    if (data->module == NULL)
+        return -1;
+    data->state = state_of_module(data->module);
+    return encoder_init(&data->encoder, data->state);
+}
+
+static int attach_thread(worker_data_t *data)
+{
+    data->thread_state = PyThreadState_New(data->core->interpreter);
+    if (data->thread_state == NULL) {
+        core_failed(data->core, NULL, "no memory for a thread state");
+        return -1;
+    }
+    PyEval_RestoreThread(data->thread_state);
+    return 0;
+}
+
+static int attach_interpreter(worker_data_t *data)
+{
+    PyInterpreterConfig config = {
+        .use_main_obmalloc = 0,
+        .allow_fork = 0,
+        .allow_exec = 0,
+        .allow_threads = 1,
+        .allow_daemon_threads = 0,
+        .check_multi_interp_extensions = 1,
+        .gil = PyInterpreterConfig_OWN_GIL,
+    };
+    PyStatus status = Py_NewInterpreterFromConfig(&data->thread_state, &config);
+    if (PyStatus_Exception(status) || data->thread_state == NULL) {
+        const char *text = status.err_msg;
+        core_failed(data->core, NULL,
+                    text != NULL ? text : "CPython could not create an interpreter");
+        data->thread_state = NULL;
+        return -1;
+    }
+    return 0;
+}
+
+/* sys attributes first, since importing anything of the maker's needs its sys.path. */
+static int resemble_maker(worker_data_t *data, module_state *maker_state)
+{
+    PyObject *setup = decode_message(maker_state, &data->core->setup);
+    PyObject *name, *value;
+    Py_ssize_t position = 0;
+    int status = setup == NULL ? -1 : 0;
+    while (status == 0 && PyDict_Next(setup, &position, &name, &value)) {
+        const char *text = PyUnicode_AsUTF8(name);
+        if (text == NULL)
+            status = -1;
+        else if (strcmp(text, "recursion_limit") == 0)
+            Py_SetRecursionLimit((int)PyLong_AsLong(value));
+        else
+            status = PySys_SetObject(text, value);
+    }
+    Py_XDECREF(setup);
+    return status;
+}
+
+static int run_initializer(worker_data_t *data)
+{
+    pool_core_t *core = data->core;
+    PyObject *result;
+    if (core->initializer != NULL) {
+        result = PyObject_CallNoArgs(core->initializer);
+    } else if (core->initializer_shipment != NULL) {
+        PyObject *function = worker_function(data, core->initializer_shipment);
+        PyObject *arguments =
+            function == NULL ? NULL : decode_message(data->state, &core->initializer_arguments);
+        result = arguments == NULL ? NULL : PyObject_CallObject(function, arguments);
+        Py_XDECREF(arguments);
+        Py_XDECREF(function);
+    } else {
+        return 0;
+    }
+    Py_XDECREF(result);
+    return result == NULL ? -1 : 0;
+}
+
+static int set_thread_name(worker_data_t *data, plait_worker_t *worker)
+{
+    PyObject *prefix = data->core->name_prefix;
+    if (prefix == NULL)
+        return 0;
+    PyObject *threading = PyImport_ImportModule("threading");
+    PyObject *thread =
+        threading == NULL ? NULL : PyObject_CallMethod(threading, "current_thread", NULL);
+    PyObject *name =
+        thread == NULL ? NULL : PyUnicode_FromFormat("%U_%u", prefix, plait_worker_index(worker));
+    int status = name == NULL ? -1 : PyObject_SetAttrString(thread, "name", name);
+    Py_XDECREF(name);
+    Py_XDECREF(thread);
+    Py_XDECREF(threading);
+    return status;
+}
+
+static int enter(plait_worker_t *worker, int (*attach)(worker_data_t *data))
+{
+    worker_data_t *data = data_new(worker);
+    if (data == NULL) {
+        core_failed(plait_sched_context(plait_worker_sched(worker)), NULL,
+                    "no memory for a worker");
+        return PLAIT_NOMEM;
+    }
+    if (attach(data) < 0)
+        return PLAIT_SYSTEM;
+    /* a state with no types yet serves to decode what only holds builtins */
+    module_state bare = {0};
+    bool own = data->core->kind == KIND_INTERPRETER;
+    if ((own && resemble_maker(data, &bare) < 0) || find_state(data) < 0) {
+        core_failed(data->core, NULL, "plait._plait could not be imported in the new interpreter");
+        PyErr_Print();
+        return PLAIT_SYSTEM;
+    }
+    if (set_thread_name(data, worker) < 0 || run_initializer(data) < 0) {
+        core_failed(data->core, data->state, "its initializer raised");
+        return PLAIT_SYSTEM;
+    }
+    return PLAIT_OK;
+}
+
+static int enter_thread(plait_worker_t *worker)
+{
+    return enter(worker, attach_thread);
+}
+
+static int enter_interpreter(plait_worker_t *worker)
+{
+    return enter(worker, attach_interpreter);
+}
+
+/* ---- leaving ---- */
+
+static void forget_functions(worker_data_t *data)
+{
+    size_t position = 0;
+    uint64_t id, function;
+    while (table_next(&data->functions, &position, &id, &function))
+        Py_DECREF((PyObject *)(uintptr_t)function);
+    table_fini(&data->functions);
+}
+
+static void leave(plait_worker_t *worker)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    if (data == NULL)
+        return;
+    if (data->thread_state != NULL) {
+        forget_functions(data);
+        if (data->state != NULL)
+            encoder_fini(&data->encoder);
+        Py_CLEAR(data->module);
+        if (data->core->kind == KIND_INTERPRETER) {
+            Py_EndInterpreter(data->thread_state);
+        } else {
+            PyThreadState_Clear(data->thread_state);
+            PyThreadState_DeleteCurrent();
+        }
+    }
+    plait_worker_set_data(worker, NULL);
+    free(data);
+}
+
+/* ---- running ---- */
+
+static void pause_worker(plait_worker_t *worker)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    if (data != NULL && data->thread_state != NULL)
+        PyEval_SaveThread();
+}
+
+static void resume_worker(plait_worker_t *worker)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    if (data != NULL && data->thread_state != NULL) {
+        PyEval_RestoreThread(data->thread_state);
+        data->turn = plait_prim_now();
+    }
+}
+
+static void take_turns(plait_worker_t *worker)
+{
+#ifndef Py_GIL_DISABLED
+    worker_data_t *data = plait_worker_data(worker);
+    if (data->core->kind == KIND_THREAD && plait_prim_now() - data->turn > TURN) {
+        pause_worker(worker);
+        resume_worker(worker);
+    }
+#else
+    (void)worker;
+#endif
+}
+
+static void run(plait_worker_t *worker, plait_task_t *task)
+{
+    call_run(plait_worker_data(worker), (call_t *)task);
+    take_turns(worker);
+}
+
+static uint64_t run_items(plait_worker_t *worker, plait_job_t *job, uint64_t low, uint64_t high)
+{
+    uint64_t count = map_run_items(plait_worker_data(worker), job, low, high);
+    take_turns(worker);
+    return count;
+}
+
+static void abandon(plait_sched_t *sched, plait_task_t *task)
+{
+    answer_broken(plait_sched_context(sched), &((call_t *)task)->answer);
+}
+
+PyObject *worker_function(worker_data_t *data, shipment_t *shipment)
+{
+    uint64_t known;
+    if (table_get(&data->functions, shipment->id, &known))
+        return Py_NewRef((PyObject *)(uintptr_t)known);
+    PyObject *function = decode_message(data->state, &shipment->message);
+    if (function == NULL)
+        return NULL;
+    if (data->functions.count == FUNCTIONS_LIMIT)
+        forget_functions(data);
+    if (table_add(&data->functions, shipment->id, (uint64_t)(uintptr_t)function))
+        Py_INCREF(function);
+    return function;
+}
+
+/* ---- the end of a pool ---- */
+
+/* Objects of the maker's interpreter, which may be given up by a worker that has left it already.
+ */
+static void drop_objects(pool_core_t *core)
+{
+    if (core->initializer == NULL && core->name_prefix == NULL)
+        return;
+    PyThreadState *own =
+        PyThreadState_GetUnchecked() == NULL ? PyThreadState_New(core->interpreter) : NULL;
+    if (own != NULL)
+        PyEval_RestoreThread(own);
+    Py_CLEAR(core->initializer);
+    Py_CLEAR(core->name_prefix);
+    if (own != NULL) {
+        PyThreadState_Clear(own);
+        PyThreadState_DeleteCurrent();
+    }
+}
+
+static void dispose(void *context)
+{
+    pool_core_t *core = context;
+    drop_objects(core);
+    shipment_release(core->initializer_shipment);
+    message_clear(&core->initializer_arguments);
+    message_clear(&core->setup);
+    message_clear(&core->failure);
+    free(core);
+}
+
+const plait_worker_ops_t *worker_ops(pool_kind kind)
+{
+    static const plait_worker_ops_t thread = {enter_thread,  run,   run_items, pause_worker,
+                                              resume_worker, leave, abandon,   map_abandon_items,
+                                              dispose};
+    static const plait_worker_ops_t interpreter = {
+        enter_interpreter, run,    run_items, pause_worker, resume_worker, leave, abandon,
+        map_abandon_items, dispose};
+    return kind == KIND_THREAD ? &thread : &interpreter;
+}

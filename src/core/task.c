@@ -1,0 +1,106 @@
+/* task: the state of one call, and waiting for it.
+ *
+ * Invariants: RUNNING and CANCELLED are decided on one word, so a task is either run or cancelled,
+ * never both; DONE is set once, by the worker that claimed it; whoever sleeps on the word has set
+ * WAITED in it first, so a completer that does not see WAITED has nobody to wake. Design:
+ * docs/design/task.md
+ */
+#include "plait/task.h"
+
+void plait_task_init(plait_task_t *task, void (*destroy)(plait_task_t *task))
+{
+    plait_atomic_init(&task->state, 0);
+    plait_atomic_init(&task->references, 1);
+    task->destroy = destroy;
+    task->notifier = NULL;
+}
+
+void plait_task_retain(plait_task_t *task)
+{
+    /* relaxed: the caller holds a reference already, so the task cannot go away meanwhile */
+    plait_atomic_add_relaxed(&task->references, 1);
+}
+
+void plait_task_release(plait_task_t *task)
+{
+    /* acq_rel: every holder's writes come before the destruction by the last one */
+    if (plait_atomic_sub_acq_rel(&task->references, 1) == 1)
+        task->destroy(task);
+}
+
+bool plait_task_claim_worker(plait_task_t *task)
+{
+    uint32_t before = plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_RUNNING);
+    return (before & PLAIT_TASK_CANCELLED) == 0;
+}
+
+/* What follows from a final state: `before` are the bits that the change replaced. */
+static void announce(plait_task_t *task, uint32_t before)
+{
+    if (before & PLAIT_TASK_WAITED)
+        plait_prim_wake(&task->state, INT32_MAX, false);
+    if (before & PLAIT_TASK_WATCHED) {
+        plait_task_retain(task);
+        plait_mailbox_push(task->notifier, &task->link);
+    }
+}
+
+void plait_task_complete_worker(plait_task_t *task)
+{
+    announce(task, plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_DONE));
+}
+
+bool plait_task_cancel(plait_task_t *task, bool *first)
+{
+    uint32_t state = plait_atomic_load_acquire(&task->state);
+    *first = false;
+    for (;;) {
+        if (state & PLAIT_TASK_CANCELLED)
+            return true;
+        if (state & (PLAIT_TASK_RUNNING | PLAIT_TASK_DONE))
+            return false;
+        if (plait_atomic_cas_acq_rel(&task->state, &state, state | PLAIT_TASK_CANCELLED))
+            break;
+    }
+    *first = true;
+    announce(task, state);
+    return true;
+}
+
+uint32_t plait_task_state(plait_task_t *task)
+{
+    return plait_atomic_load_acquire(&task->state);
+}
+
+int plait_task_wait(plait_task_t *task, int64_t deadline)
+{
+    for (;;) {
+        uint32_t state = plait_atomic_load_acquire(&task->state);
+        if (plait_task_is_final(state))
+            return PLAIT_OK;
+        if (!(state & PLAIT_TASK_WAITED)) {
+            state = plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_WAITED);
+            if (plait_task_is_final(state))
+                return PLAIT_OK;
+            state |= PLAIT_TASK_WAITED;
+        }
+        int result = plait_prim_wait(&task->state, state, deadline, false);
+        if (result != PLAIT_OK && !plait_task_is_final(plait_atomic_load_acquire(&task->state)))
+            return result;
+    }
+}
+
+bool plait_task_watch(plait_task_t *task, plait_mailbox_t *notifier)
+{
+    if (plait_task_is_final(plait_atomic_load_acquire(&task->state)))
+        return false;
+    task->notifier = notifier;
+    uint32_t before = plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_WATCHED);
+    return !plait_task_is_final(before);
+}
+
+uint64_t plait_task_next_id(void)
+{
+    static PLAIT_ATOMIC(uint64_t) last;
+    return plait_atomic_add_relaxed(&last, 1) + 1; /* relaxed: only uniqueness counts */
+}
