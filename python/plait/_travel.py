@@ -99,9 +99,14 @@ def _explain(obj: object, error: Exception) -> str:
 
 
 class _Frame(NamedTuple):
+    """One entry of a traceback; columns count UTF-8 bytes from 0, None where unknown."""
+
     filename: str
     name: str
     line: int
+    end_line: int | None
+    column: int | None
+    end_column: int | None
 
 
 # One exception of a chain or group: (pickle, frames, cause, context, suppress_context, members, type name,
@@ -150,7 +155,9 @@ def _record(error: BaseException, records: list[_Record], known: dict[int, int])
     records[index] = (
         _dump_one(error),
         [
-            _Frame(entry.filename, entry.name, entry.lineno or 0)
+            _Frame(
+                entry.filename, entry.name, entry.lineno or 1, entry.end_lineno, entry.colno, entry.end_colno
+            )
             for entry in traceback.extract_tb(error.__traceback__)
         ],
         follow(error.__cause__),
@@ -211,12 +218,18 @@ def _traceback(frames: list[_Frame]) -> TracebackType | None:
     """A traceback that shows the worker's frames; their locals stayed with the worker."""
     made: TracebackType | None = None
     for frame in reversed(frames):
-        made = TracebackType(made, _frame(frame), 0, max(frame.line, 1))
+        made = TracebackType(made, _frame(frame), 0, frame.line)
     return made
 
 
 def _frame(frame: _Frame) -> FrameType:
-    code: CodeType = _stub.replace(co_filename=frame.filename, co_name=frame.name, co_qualname=frame.name)
+    code: CodeType = _stub.replace(
+        co_filename=frame.filename,
+        co_name=frame.name,
+        co_qualname=frame.name,
+        co_firstlineno=frame.line,
+        co_linetable=_line_table(frame),
+    )
     variables: dict[str, Any] = {"current": sys._getframe}
     exec(code, variables)
     found: FrameType = variables["frame"]
@@ -224,5 +237,25 @@ def _frame(frame: _Frame) -> FrameType:
     return found
 
 
-# Without a line table, so that the traceback's own line numbers are shown.
-_stub = compile("frame = current()", "<worker>", "exec").replace(co_linetable=b"")
+def _line_table(frame: _Frame) -> bytes:
+    """The same source position for every instruction (CPython's InternalDocs/code_objects.md)."""
+    if frame.end_line is None or frame.column is None or frame.end_column is None:
+        entry, position = 15, b""  # no position
+    else:
+        entry = 14  # the long form: lines from the first, columns from 1
+        numbers = (0, max(frame.end_line - frame.line, 0), frame.column + 1, frame.end_column + 1)
+        position = b"".join(map(_varint, numbers))
+    units = 8  # as many code units as one entry can cover
+    count = -(-len(_stub.co_code) // 2 // units)
+    return (bytes([0x80 | entry << 3 | units - 1]) + position) * count
+
+
+def _varint(number: int) -> bytes:
+    digits = []
+    while number >= 64:
+        digits.append(number & 63 | 64)
+        number >>= 6
+    return bytes([*digits, number])
+
+
+_stub = compile("frame = current()", "<worker>", "exec")
