@@ -189,7 +189,7 @@ def _lint() -> bool:
     commands: list[list[Word]] = [
         [tools / "ruff", "check", "."],
         [tools / "ruff", "format", "--check", "."],
-        [tools / "clang-format", "--dry-run", "--Werror", *c_files()],
+        [tools / "clang-format", "--dry-run", "--Werror", "--ferror-limit=1", *c_files()],
         [tools / "mypy", *own_types, *scripts],
         [checker, name, "-m", "mypy", "-p", "plait"],
         [checker, name, "-m", "mypy.stubtest", "plait._plait"],
