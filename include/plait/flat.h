@@ -274,10 +274,15 @@ static inline void plait_flat_mark_shared(plait_flat_writer_t *writer, plait_fla
 
 /* Writes the header; the message is [*message, *message + *size), owned by the caller (free it with
  * the writer's allocator; the block may be larger than the message, resize shrinks it); the writer
- * is empty afterwards and can be used again after init. `flags`: 0 or PLAIT_FLAT_HAS_CHECKSUM, else
+ * is empty afterwards and can be used again. `flags`: 0 or PLAIT_FLAT_HAS_CHECKSUM, else
  * PLAIT_INVALID. */
 int plait_flat_finish(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
                       void **message, size_t *size);
+
+/* Likewise, but copies the message to the caller's `room` (aligned to 8) and keeps the block for the
+ * next one. PLAIT_FULL, with the writer as it was, if it does not fit. */
+int plait_flat_finish_into(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
+                           void *room, size_t capacity, size_t *size);
 
 /* ---- reading ---- */
 

@@ -67,8 +67,9 @@ PyObject *raise_core_error(int code, const char *what);
  * alone. */
 typedef struct message {
     plait_flat_value_t root;
-    void *bytes; /* NULL where root is not a REF; else from plait_alloc_system */
+    void *bytes; /* NULL where root is not a REF; else from plait_alloc_system, unless borrowed */
     size_t size;
+    bool borrowed; /* the bytes belong to whatever holds this message */
 } message_t;
 
 void message_clear(message_t *message);
@@ -95,6 +96,10 @@ int encode_call(encoder_t *encoder, PyObject *const *args, Py_ssize_t positional
 
 /* Ends the message; the encoder can be used again. 0, or -1 with an exception. */
 int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *message);
+
+/* Likewise; a small message is copied to `room`, and the encoder keeps its block. */
+int encoder_finish_into(encoder_t *encoder, plait_flat_value_t root, message_t *message, void *room,
+                        size_t capacity);
 
 /* All of it in one: a message of its own for one object. */
 int encode_message(module_state *state, PyObject *object, message_t *message);
@@ -138,6 +143,11 @@ void shipment_release(shipment_t *shipment);
 typedef struct shipper shipper_t;
 shipper_t *shipper_new(void); /* NULL with an exception */
 void shipper_free(shipper_t *shipper);
+
+/* The shipper's own encoder, or the spare one, initialised, where a caller further up is using it: encoding
+ * can run code that submits. Given back with shipper_give_encoder. */
+encoder_t *shipper_take_encoder(shipper_t *shipper, module_state *state, encoder_t *spare);
+void shipper_give_encoder(shipper_t *shipper, encoder_t *encoder);
 
 /* Lets go of every callable and shipment. */
 void shipper_forget(shipper_t *shipper);
@@ -218,8 +228,14 @@ typedef struct call {
             Py_ssize_t count;
         } direct;
     };
-    PyObject *arguments[]; /* thread kind */
+    uint64_t tail[]; /* thread kind: the arguments; interpreter kind: room for a small message */
 } call_t;
+
+static inline PyObject **call_arguments(call_t *call)
+{
+    return (PyObject **)(void *)call->tail;
+}
+
 
 call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callable,
                       PyObject *const *args, Py_ssize_t positional, PyObject *keyword_names);

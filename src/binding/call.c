@@ -8,6 +8,9 @@
 
 #define FEW_ARGUMENTS 16
 
+/* Bytes for a small message in an interpreter worker's call. */
+#define ROOM 192
+
 static void drop_arguments(call_t *call)
 {
     if (call->kind == KIND_INTERPRETER) {
@@ -19,7 +22,7 @@ static void drop_arguments(call_t *call)
     if (PyThreadState_GetUnchecked() == NULL)
         return; /* as answer_clear */
     for (Py_ssize_t index = 0; index < call->direct.count; index++)
-        Py_DECREF(call->arguments[index]);
+        Py_DECREF(call_arguments(call)[index]);
     call->direct.count = 0;
     Py_CLEAR(call->direct.callable);
     Py_CLEAR(call->direct.keyword_names);
@@ -33,26 +36,25 @@ static void destroy(plait_task_t *task)
     free(call);
 }
 
-static call_t *call_new(pool_kind kind, Py_ssize_t count)
+static call_t *call_new(pool_kind kind, size_t tail)
 {
-    call_t *call = calloc(1, sizeof *call + (size_t)count * sizeof(PyObject *));
+    call_t *call = malloc(sizeof *call + tail);
     if (call == NULL) {
         PyErr_NoMemory();
         return NULL;
     }
+    *call = (call_t){.kind = kind, .answer.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
     plait_task_init(&call->task, destroy);
-    call->kind = kind;
-    call->answer.message.root = plait_flat_const(PLAIT_FLAT_NONE);
     return call;
 }
 
 call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callable,
                       PyObject *const *args, Py_ssize_t positional, PyObject *keyword_names)
 {
-    call_t *call = call_new(KIND_INTERPRETER, 0);
+    call_t *call = call_new(KIND_INTERPRETER, ROOM);
     if (call == NULL)
         return NULL;
-    encoder_t encoder;
+    encoder_t spare;
     plait_flat_value_t root;
     call->flat.arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
     call->flat.function = ship(state, shipper, callable);
@@ -60,12 +62,13 @@ call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callabl
         goto fail;
     if (positional == 0 && keyword_names == NULL)
         return call;
-    if (encoder_init(&encoder, state) < 0)
+    encoder_t *encoder = shipper_take_encoder(shipper, state, &spare);
+    if (encoder == NULL)
         goto fail;
-    int status = encode_call(&encoder, args, positional, keyword_names, &root);
+    int status = encode_call(encoder, args, positional, keyword_names, &root);
     if (status == 0)
-        status = encoder_finish(&encoder, root, &call->flat.arguments);
-    encoder_fini(&encoder);
+        status = encoder_finish_into(encoder, root, &call->flat.arguments, call->tail, ROOM);
+    shipper_give_encoder(shipper, encoder);
     if (status == 0)
         return call;
 fail:
@@ -77,14 +80,14 @@ call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t po
                         PyObject *keyword_names)
 {
     Py_ssize_t count = positional + (keyword_names == NULL ? 0 : PyTuple_GET_SIZE(keyword_names));
-    call_t *call = call_new(KIND_THREAD, count);
+    call_t *call = call_new(KIND_THREAD, (size_t)count * sizeof(PyObject *));
     if (call == NULL)
         return NULL;
     call->direct.callable = Py_NewRef(callable);
     call->direct.keyword_names = Py_XNewRef(keyword_names);
     call->direct.count = count;
     for (Py_ssize_t index = 0; index < count; index++)
-        call->arguments[index] = Py_NewRef(args[index]);
+        call_arguments(call)[index] = Py_NewRef(args[index]);
     return call;
 }
 
@@ -94,7 +97,7 @@ static PyObject *run_direct(call_t *call)
 {
     Py_ssize_t keywords =
         call->direct.keyword_names == NULL ? 0 : PyTuple_GET_SIZE(call->direct.keyword_names);
-    return PyObject_Vectorcall(call->direct.callable, call->arguments,
+    return PyObject_Vectorcall(call->direct.callable, call_arguments(call),
                                (size_t)(call->direct.count - keywords), call->direct.keyword_names);
 }
 
@@ -164,8 +167,9 @@ static PyObject *run_flat(worker_data_t *data, call_t *call)
 }
 
 /* The worker's own objects become the answer. Steals the result. */
-static void answer_value(worker_data_t *data, answer_t *answer, PyObject *result)
+static void answer_value(worker_data_t *data, call_t *call, PyObject *result)
 {
+    answer_t *answer = &call->answer;
     answer->outcome = OUTCOME_VALUE;
     if (data->core->kind == KIND_THREAD) {
         answer->object = result;
@@ -174,7 +178,7 @@ static void answer_value(worker_data_t *data, answer_t *answer, PyObject *result
     plait_flat_value_t root;
     int status = encode_object(&data->encoder, result, &root);
     if (status == 0)
-        status = encoder_finish(&data->encoder, root, &answer->message);
+        status = encoder_finish_into(&data->encoder, root, &answer->message, call->tail, ROOM);
     Py_DECREF(result);
     if (status < 0) {
         answer_raised(data, answer);
@@ -186,7 +190,7 @@ void call_run(worker_data_t *data, call_t *call)
 {
     PyObject *result = call->kind == KIND_THREAD ? run_direct(call) : run_flat(data, call);
     if (result != NULL)
-        answer_value(data, &call->answer, result);
+        answer_value(data, call, result);
     else
         answer_raised(data, &call->answer);
     drop_arguments(call);

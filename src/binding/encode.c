@@ -28,10 +28,9 @@ static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t
 
 void message_clear(message_t *message)
 {
-    plait_alloc_system.release(plait_alloc_system.context, message->bytes);
-    message->bytes = NULL;
-    message->size = 0;
-    message->root = plait_flat_const(PLAIT_FLAT_NONE);
+    if (message->bytes != NULL && !message->borrowed)
+        plait_alloc_system.release(plait_alloc_system.context, message->bytes);
+    *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
 }
 
 /* ---- the encoder ---- */
@@ -713,20 +712,30 @@ int encode_call(encoder_t *encoder, PyObject *const *args, Py_ssize_t positional
     return status;
 }
 
-int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *message)
+int encoder_finish_into(encoder_t *encoder, plait_flat_value_t root, message_t *message, void *room,
+                        size_t capacity)
 {
-    message->root = root;
-    message->bytes = NULL;
-    message->size = 0;
+    *message = (message_t){.root = root};
     if (!plait_flat_is_ref(root))
         return 0;
-    int result = plait_flat_finish(&encoder->writer, root, 0, &message->bytes, &message->size);
-    if (result == PLAIT_OK)
-        result = plait_flat_writer_init(&encoder->writer, &plait_alloc_system, 0);
+    message->bytes = room;
+    message->borrowed = true;
+    int result =
+        plait_flat_finish_into(&encoder->writer, root, 0, room, capacity, &message->size);
+    if (result == PLAIT_FULL) {
+        message->borrowed = false;
+        result = plait_flat_finish(&encoder->writer, root, 0, &message->bytes, &message->size);
+    }
     if (result == PLAIT_OK)
         return 0;
+    message->bytes = NULL;
     raise_core_error(result, "finishing a message");
     return -1;
+}
+
+int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *message)
+{
+    return encoder_finish_into(encoder, root, message, NULL, 0);
 }
 
 int encode_message(module_state *state, PyObject *object, message_t *message)

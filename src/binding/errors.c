@@ -67,8 +67,7 @@ static void stand_in(const char *text, message_t *message)
 {
     plait_flat_writer_t writer;
     plait_flat_value_t root, part;
-    message->bytes = NULL;
-    message->root = plait_flat_const(PLAIT_FLAT_NONE);
+    *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
     if (plait_flat_writer_init(&writer, &plait_alloc_system, 0) != PLAIT_OK)
         return;
     int result = plait_flat_put_words(&writer, PLAIT_FLAT_TUPLE, 2, 2, &root);
@@ -152,7 +151,7 @@ void answer_broken(pool_core_t *core, answer_t *answer)
     void *copy = failure->bytes == NULL ? NULL : malloc(failure->size);
     if (copy != NULL)
         answer->message =
-            (message_t){failure->root, memcpy(copy, failure->bytes, failure->size), failure->size};
+            (message_t){failure->root, memcpy(copy, failure->bytes, failure->size), failure->size, false};
     plait_prim_unlock(&core->lock);
 }
 

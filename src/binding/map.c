@@ -376,14 +376,14 @@ static Py_ssize_t encode_items(encoder_t *encoder, PyObject *items, Py_ssize_t s
 
 static int feed_flat(map_object *self, PyObject *items)
 {
-    encoder_t encoder;
-    if (encoder_init(&encoder, self->state) < 0)
+    encoder_t spare, *encoder = shipper_take_encoder(self->pool->shipper, self->state, &spare);
+    if (encoder == NULL)
         return -1;
     Py_ssize_t start = 0, total = PyList_GET_SIZE(items);
     int status = 0;
     while (status == 0 && start < total) {
         message_t message = {.root = plait_flat_const(PLAIT_FLAT_NONE)};
-        Py_ssize_t count = encode_items(&encoder, items, start, &message);
+        Py_ssize_t count = encode_items(encoder, items, start, &message);
         PyObject *raised = PyErr_GetRaisedException();
         if (raised != NULL && (count < 0 || !PyErr_GivenExceptionMatches(raised, PyExc_Exception)))
             status = -1;
@@ -403,7 +403,7 @@ static int feed_flat(map_object *self, PyObject *items)
         }
         start += count + 1;
     }
-    encoder_fini(&encoder);
+    shipper_give_encoder(self->pool->shipper, encoder);
     return status;
 }
 

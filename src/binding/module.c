@@ -114,7 +114,7 @@ static PyObject *module_decode(PyObject *module, PyObject *bytes)
     void *copy = malloc((size_t)size + 1); /* aligned, as bytes need not be */
     if (copy == NULL)
         return PyErr_NoMemory();
-    message_t message = {0, memcpy(copy, data, (size_t)size), (size_t)size};
+    message_t message = {0, memcpy(copy, data, (size_t)size), (size_t)size, false};
     PyObject *root = decode_message(state_of_module(module), &message);
     message_clear(&message);
     if (root == NULL)

@@ -38,6 +38,9 @@ typedef struct parcel {
 struct shipper {
     parcel_t parcels[REMEMBERED];
     unsigned newest; /* the slot used last */
+    encoder_t encoder;
+    bool encoding; /* somebody has taken the encoder */
+    bool encoder_ready;
 };
 
 /* ---- shipments ---- */
@@ -318,6 +321,29 @@ static void parcel_clear(parcel_t *parcel)
     Py_XDECREF(old.callable);
 }
 
+encoder_t *shipper_take_encoder(shipper_t *shipper, module_state *state, encoder_t *spare)
+{
+    encoder_t *encoder = shipper->encoding ? spare : &shipper->encoder;
+    if (encoder == spare || !shipper->encoder_ready) {
+        if (encoder_init(encoder, state) < 0)
+            return NULL;
+        shipper->encoder_ready = true;
+    }
+    if (encoder != spare)
+        shipper->encoding = true;
+    return encoder;
+}
+
+void shipper_give_encoder(shipper_t *shipper, encoder_t *encoder)
+{
+    if (encoder == &shipper->encoder) {
+        encoder_reset(encoder);
+        shipper->encoding = false;
+    } else {
+        encoder_fini(encoder);
+    }
+}
+
 void shipper_forget(shipper_t *shipper)
 {
     for (size_t index = 0; shipper != NULL && index < REMEMBERED; index++)
@@ -327,6 +353,8 @@ void shipper_forget(shipper_t *shipper)
 void shipper_free(shipper_t *shipper)
 {
     shipper_forget(shipper);
+    if (shipper != NULL && shipper->encoder_ready)
+        encoder_fini(&shipper->encoder);
     PyMem_Free(shipper);
 }
 

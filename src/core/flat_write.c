@@ -26,20 +26,26 @@ static void store(unsigned char *at, uint64_t word)
     memcpy(at, &word, sizeof word);
 }
 
-int plait_flat_writer_init(plait_flat_writer_t *writer, const plait_alloc_t *alloc, size_t hint)
+/* The first block of an empty writer, for `size` bytes of bodies. */
+static int make_block(plait_flat_writer_t *writer, size_t size)
 {
-    *writer = (plait_flat_writer_t){.alloc = alloc};
-    if (hint > BYTES_MAX - sizeof(plait_flat_header_t) - 7)
+    if (size > BYTES_MAX - sizeof(plait_flat_header_t) - 7)
         return PLAIT_TOO_BIG;
-    size_t capacity = pad(hint + sizeof(plait_flat_header_t));
+    size_t capacity = pad(size + sizeof(plait_flat_header_t));
     if (capacity < CAPACITY_LEAST)
         capacity = CAPACITY_LEAST;
-    writer->base = alloc->allocate(alloc->context, capacity);
+    writer->base = writer->alloc->allocate(writer->alloc->context, capacity);
     if (writer->base == NULL)
         return PLAIT_NOMEM;
     writer->capacity = capacity;
     writer->used = sizeof(plait_flat_header_t);
     return PLAIT_OK;
+}
+
+int plait_flat_writer_init(plait_flat_writer_t *writer, const plait_alloc_t *alloc, size_t hint)
+{
+    *writer = (plait_flat_writer_t){.alloc = alloc};
+    return hint == 0 ? PLAIT_OK : make_block(writer, hint);
 }
 
 void plait_flat_writer_fini(plait_flat_writer_t *writer)
@@ -58,7 +64,7 @@ void plait_flat_writer_reset(plait_flat_writer_t *writer)
 int plait__flat_grow(plait_flat_writer_t *writer, size_t extra)
 {
     if (writer->base == NULL)
-        return PLAIT_INVALID;
+        return make_block(writer, extra);
     if (extra > BYTES_MAX - writer->used)
         return PLAIT_TOO_BIG;
     const plait_alloc_t *alloc = writer->alloc;
@@ -152,11 +158,14 @@ int plait_flat_put_buffer(plait_flat_writer_t *writer, unsigned flags, size_t si
     return PLAIT_OK;
 }
 
-int plait_flat_finish(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
-                      void **message, size_t *size)
+/* Writes the header over its room at the start of the block. */
+static int seal(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags)
 {
-    if (writer->base == NULL || (flags & ~(unsigned)PLAIT_FLAT_HAS_CHECKSUM) != 0)
+    if ((flags & ~(unsigned)PLAIT_FLAT_HAS_CHECKSUM) != 0)
         return PLAIT_INVALID;
+    int result = writer->base == NULL ? make_block(writer, 0) : PLAIT_OK;
+    if (result != PLAIT_OK)
+        return result;
     plait_flat_header_t header = {
         .magic = PLAIT_FLAT_MAGIC,
         .version = PLAIT_FLAT_VERSION,
@@ -169,8 +178,31 @@ int plait_flat_finish(plait_flat_writer_t *writer, plait_flat_value_t root, unsi
         header.checksum = plait__flat_checksum(writer->base, writer->used);
         memcpy(writer->base, &header, sizeof header);
     }
+    return PLAIT_OK;
+}
+
+int plait_flat_finish(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
+                      void **message, size_t *size)
+{
+    int result = seal(writer, root, flags);
+    if (result != PLAIT_OK)
+        return result;
     *message = writer->base;
     *size = writer->used;
     *writer = (plait_flat_writer_t){.alloc = writer->alloc};
+    return PLAIT_OK;
+}
+
+int plait_flat_finish_into(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
+                           void *room, size_t capacity, size_t *size)
+{
+    if (writer->used > capacity || capacity < sizeof(plait_flat_header_t))
+        return PLAIT_FULL;
+    int result = seal(writer, root, flags);
+    if (result != PLAIT_OK)
+        return result;
+    memcpy(room, writer->base, writer->used);
+    *size = writer->used;
+    plait_flat_writer_reset(writer);
     return PLAIT_OK;
 }
