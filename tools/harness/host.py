@@ -112,7 +112,6 @@ _NEEDS = {
             ),
             ("relacy-dev",),
         ),
-        _Need("spin", _program("spin"), ("spin",)),
     ],
     "fuzz": [
         _Need("clang", _program("clang"), ("clang",)),

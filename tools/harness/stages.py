@@ -139,10 +139,7 @@ def _asan() -> bool:
 
 def _models() -> bool:
     host.ensure_system(["models"])
-    return _run(
-        [CHECKOUT / "tests/model/run"],
-        {"PLAIT_MODEL_BUILD": os.fspath(checkout_cache() / "models")},
-    )
+    return _run([CHECKOUT / "tests/model/run"])
 
 
 def _fuzz() -> bool:
