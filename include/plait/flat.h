@@ -210,6 +210,20 @@ void plait_flat_writer_fini(plait_flat_writer_t *writer);
 /* Forgets what was written and keeps the buffer. */
 void plait_flat_writer_reset(plait_flat_writer_t *writer);
 
+/* Where the writer stands, and back to there: what was put since is forgotten. */
+static inline size_t plait_flat_writer_mark(const plait_flat_writer_t *writer)
+{
+    return writer->used;
+}
+
+static inline void plait_flat_writer_rewind(plait_flat_writer_t *writer, size_t mark)
+{
+    if (mark == 0)
+        plait_flat_writer_reset(writer); /* it had no block yet, or now has one */
+    else
+        writer->used = mark;
+}
+
 /* Slow path of plait__flat_extend. */
 int plait__flat_grow(plait_flat_writer_t *writer, size_t extra);
 

@@ -2,7 +2,8 @@
  *
  * Ownership: a call owns its shipment, messages or references until its last reference is dropped;
  * a thread worker drops them as soon as it has run, so that arguments do not live as long as the
- * future.
+ * future. A small message lies in the call itself: first the arguments, and once they are decoded
+ * the answer.
  */
 #include "binding/binding.h"
 

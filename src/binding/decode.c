@@ -95,6 +95,11 @@ static PyObject *decode_tuple(decoder_t *decoder, plait_flat_value_t value,
                               const plait_flat_body_t *body)
 {
     PyObject *tuple = PyTuple_New((Py_ssize_t)body->words);
+    /* A malformed message can have an unfinished tuple hashed or looked into: then it finds None, not
+     * NULL. */
+    if (tuple != NULL && (body->flags & PLAIT_FLAT_FLAG_SHARED))
+        for (size_t index = 0; index < body->words; index++)
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)index, Py_NewRef(Py_None));
     if (tuple == NULL || remember(decoder, value, body->flags, tuple) < 0)
         goto fail;
     for (size_t index = 0; index < body->words; index++) {

@@ -660,14 +660,14 @@ static int encode_pickle(encoder_t *encoder, PyObject *object, plait_flat_value_
 
 int encode_object(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
-    size_t start = encoder->writer.used;
+    size_t start = plait_flat_writer_mark(&encoder->writer);
     Py_INCREF(object); /* an argument may be borrowed from a frame: see encode_value */
     int status = encode_value(encoder, object, value);
     Py_DECREF(object);
     forget(encoder);
     if (status != NOT_NATIVE)
         return status;
-    encoder->writer.used = start;
+    plait_flat_writer_rewind(&encoder->writer, start);
     return encode_pickle(encoder, object, value);
 }
 
@@ -690,7 +690,7 @@ static int encode_call_natively(encoder_t *encoder, PyObject *const *args, Py_ss
 int encode_call(encoder_t *encoder, PyObject *const *args, Py_ssize_t positional,
                 PyObject *keyword_names, plait_flat_value_t *value)
 {
-    size_t start = encoder->writer.used;
+    size_t start = plait_flat_writer_mark(&encoder->writer);
     Py_ssize_t count = positional + (keyword_names == NULL ? 0 : PyTuple_GET_SIZE(keyword_names));
     if (count == 0) {
         *value = plait_flat_const(PLAIT_FLAT_NONE);
@@ -700,7 +700,7 @@ int encode_call(encoder_t *encoder, PyObject *const *args, Py_ssize_t positional
     forget(encoder);
     if (status != NOT_NATIVE)
         return status;
-    encoder->writer.used = start;
+    plait_flat_writer_rewind(&encoder->writer, start);
     PyObject *all = PyTuple_New(count + 1);
     if (all == NULL)
         return -1;

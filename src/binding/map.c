@@ -277,33 +277,27 @@ static uint64_t room(const map_object *self)
     return flying < WINDOW_ITEMS ? WINDOW_ITEMS - flying : 0;
 }
 
-/* Up to `limit` items; fewer when the input ends, or is slow. NULL with an exception if the input
- * raised. */
-static PyObject *take_block(map_object *self, uint64_t limit)
+/* 1 with the next item, 0 at the input's end, -1 with what the input raised. */
+static int take_item(map_object *self, PyObject **item)
 {
-    PyObject *items = PyList_New(0);
-    iternextfunc next = Py_TYPE(self->input)->tp_iternext;
-    int64_t began = plait_prim_now();
-    for (uint64_t count = 0; items != NULL && count < limit; count++) {
-        PyObject *item = next(self->input);
-        if (item != NULL && self->star && !PyTuple_CheckExact(item))
-            Py_SETREF(item, PySequence_Tuple(item));
-        if (item == NULL) {
-            if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_StopIteration))
-                Py_CLEAR(items);
-            else
-                PyErr_Clear();
-            Py_CLEAR(self->input);
-            break;
-        }
-        int status = PyList_Append(items, item);
-        Py_DECREF(item);
-        if (status < 0)
-            Py_CLEAR(items);
-        else if (count % 16 == 0 && plait_prim_now() - began > BLOCK_TIME)
-            break;
+    *item = Py_TYPE(self->input)->tp_iternext(self->input);
+    if (*item == NULL) {
+        bool raised = PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_StopIteration);
+        if (!raised)
+            PyErr_Clear();
+        Py_CLEAR(self->input);
+        return raised ? -1 : 0;
     }
-    return items;
+    if (!self->star || PyTuple_CheckExact(*item))
+        return 1;
+    Py_SETREF(*item, PySequence_Tuple(*item));
+    return *item == NULL ? -1 : 1;
+}
+
+/* Whether a block of `count` items that was begun then should be sent though it is not full. */
+static bool block_is_old(uint64_t count, int64_t began)
+{
+    return (count < 4 || count % 16 == 0) && plait_prim_now() - began > BLOCK_TIME;
 }
 
 static map_job_t *job_new(map_object *self, uint64_t count)
@@ -347,67 +341,86 @@ static void fail_locally(map_object *self)
     self->taken++;
 }
 
-/* Encodes items from `start` until the end, or until one that cannot travel; returns how many, or
- * -1. */
-static Py_ssize_t encode_items(encoder_t *encoder, PyObject *items, Py_ssize_t start,
-                               message_t *message)
+/* Ends the message of a block and hands its `count` items over. */
+static int send_flat(map_object *self, encoder_t *encoder, plait_flat_value_t list, uint64_t count)
 {
-    Py_ssize_t count = PyList_GET_SIZE(items) - start, done = 0;
-    plait_flat_value_t list, value;
-    int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, (size_t)count,
-                                      (size_t)count, &list);
+    map_job_t *job = count == 0 ? NULL : job_new(self, count);
+    if (job == NULL) {
+        encoder_reset(encoder);
+        return count == 0 ? 0 : -1;
+    }
+    job->function = self->function;
+    shipment_retain(self->function);
+    if (encoder_finish(encoder, list, &job->items) == 0)
+        return submit_job(self, job);
+    plait_job_release(&job->job);
+    return -1;
+}
+
+/* Takes and encodes up to `limit` items. 0, or -1 with what the input raised; an item that cannot
+ * travel leaves *unfit set to it and its exception raised. */
+static int fill_flat(map_object *self, encoder_t *encoder, plait_flat_value_t list, uint64_t limit,
+                     uint64_t *count, bool *unfit)
+{
+    int64_t began = plait_prim_now();
+    *unfit = false;
+    for (*count = 0; *count < limit && !*unfit; ++*count) {
+        PyObject *item;
+        plait_flat_value_t value;
+        int taken = take_item(self, &item);
+        if (taken <= 0)
+            return taken;
+        *unfit = encode_object(encoder, item, &value) < 0;
+        Py_DECREF(item);
+        if (*unfit)
+            break;
+        plait_flat_set(&encoder->writer, list, (size_t)*count, value);
+        if (block_is_old(*count, began))
+            limit = *count + 1;
+    }
+    return 0;
+}
+
+static int feed_with(map_object *self, encoder_t *encoder, uint64_t limit)
+{
+    uint64_t count;
+    bool unfit;
+    plait_flat_value_t list;
+    int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, (size_t)limit,
+                                      (size_t)limit, &list);
     if (result != PLAIT_OK) {
         raise_core_error(result, "encoding the items of a map");
         return -1;
     }
-    for (; done < count; done++) {
-        if (encode_object(encoder, PyList_GET_ITEM(items, start + done), &value) < 0)
-            break;
-        plait_flat_set(&encoder->writer, list, (size_t)done, value);
-    }
+    int status = fill_flat(self, encoder, list, limit, &count, &unfit);
     PyObject *raised = PyErr_GetRaisedException();
-    int status = encoder_finish(encoder, list, message);
-    if (raised != NULL && status == 0)
+    int sent = send_flat(self, encoder, list, count);
+    if (sent == 0 && raised != NULL) {
         PyErr_SetRaisedException(raised);
-    else
+        if (unfit && PyErr_GivenExceptionMatches(raised, PyExc_Exception))
+            fail_locally(self);
+        else
+            status = -1;
+    } else {
         Py_XDECREF(raised);
-    return status < 0 ? -1 : done;
+    }
+    return sent < 0 ? -1 : status;
 }
 
-static int feed_flat(map_object *self, PyObject *items)
+static int feed_flat(map_object *self, uint64_t limit)
 {
+    int status = -1;
+    Py_BEGIN_CRITICAL_SECTION((PyObject *)self->pool);
     encoder_t spare, *encoder = shipper_take_encoder(self->pool->shipper, self->state, &spare);
-    if (encoder == NULL)
-        return -1;
-    Py_ssize_t start = 0, total = PyList_GET_SIZE(items);
-    int status = 0;
-    while (status == 0 && start < total) {
-        message_t message = {.root = plait_flat_const(PLAIT_FLAT_NONE)};
-        Py_ssize_t count = encode_items(encoder, items, start, &message);
-        PyObject *raised = PyErr_GetRaisedException();
-        if (raised != NULL && (count < 0 || !PyErr_GivenExceptionMatches(raised, PyExc_Exception)))
-            status = -1;
-        map_job_t *job = status == 0 && count > 0 ? job_new(self, (uint64_t)count) : NULL;
-        if (job != NULL) {
-            job->items = message;
-            job->function = self->function;
-            shipment_retain(self->function);
-            status = submit_job(self, job);
-        } else {
-            message_clear(&message);
-        }
-        if (raised != NULL) {
-            PyErr_SetRaisedException(raised);
-            if (status == 0)
-                fail_locally(self);
-        }
-        start += count + 1;
+    if (encoder != NULL) {
+        status = feed_with(self, encoder, limit);
+        shipper_give_encoder(self->pool->shipper, encoder);
     }
-    shipper_give_encoder(self->pool->shipper, encoder);
+    Py_END_CRITICAL_SECTION();
     return status;
 }
 
-static int feed_direct(map_object *self, PyObject *items)
+static int send_direct(map_object *self, PyObject *items)
 {
     map_job_t *job = job_new(self, (uint64_t)PyList_GET_SIZE(items));
     if (job == NULL)
@@ -417,21 +430,42 @@ static int feed_direct(map_object *self, PyObject *items)
     return submit_job(self, job);
 }
 
+static int feed_direct(map_object *self, uint64_t limit)
+{
+    int64_t began = plait_prim_now();
+    int status = 1;
+    PyObject *items = PyList_New(0), *item;
+    for (uint64_t count = 0; items != NULL && status > 0 && count < limit; count++) {
+        status = take_item(self, &item);
+        if (status <= 0)
+            break;
+        if (PyList_Append(items, item) < 0)
+            status = -1;
+        Py_DECREF(item);
+        if (block_is_old(count, began))
+            break;
+    }
+    PyObject *raised = PyErr_GetRaisedException();
+    if (items != NULL && PyList_GET_SIZE(items) > 0 && send_direct(self, items) < 0)
+        status = -1;
+    Py_XDECREF(items);
+    if (raised != NULL && !PyErr_Occurred())
+        PyErr_SetRaisedException(raised);
+    else
+        Py_XDECREF(raised);
+    return items == NULL || status < 0 ? -1 : 0;
+}
+
 /* One block. 0, or -1 with an exception. */
 static int feed(map_object *self)
 {
     uint64_t limit = room(self);
-    PyObject *items = take_block(self, limit < self->block ? limit : self->block);
-    if (items == NULL)
-        return -1;
+    if (limit > self->block)
+        limit = self->block;
     if (self->block < LAST_BLOCK)
         self->block *= 2;
-    int status = 0;
-    if (PyList_GET_SIZE(items) > 0)
-        status = self->pool->core->kind == KIND_THREAD ? feed_direct(self, items)
-                                                       : feed_flat(self, items);
-    Py_DECREF(items);
-    return status;
+    return self->pool->core->kind == KIND_THREAD ? feed_direct(self, limit)
+                                                 : feed_flat(self, limit);
 }
 
 /* Whether it is worth taking more from the input now: in steady state by the half window, not by
