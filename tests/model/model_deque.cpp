@@ -1,7 +1,7 @@
 /* Models of core/deque.c. What they cover: docs/design/deque.md */
 #include "model.h"
 
-#include "../../src/core/deque.c"
+#include "core/deque.c"
 
 using namespace plait_model;
 
