@@ -154,15 +154,9 @@ static void send_raised(worker_data_t *data, map_job_t *job, uint64_t place)
     plait_mailbox_push(&job->stream->grains, &grain->link);
 }
 
-/* Steals the item. */
 static PyObject *apply(map_job_t *job, PyObject *function, PyObject *item)
 {
-    if (item == NULL)
-        return NULL;
-    PyObject *result =
-        job->star ? PyObject_CallObject(function, item) : PyObject_CallOneArg(function, item);
-    Py_DECREF(item);
-    return result;
+    return job->star ? PyObject_CallObject(function, item) : PyObject_CallOneArg(function, item);
 }
 
 /* Interpreter kind: one stretch until its end or an exception; returns how many items were run. */
@@ -181,7 +175,8 @@ static uint64_t run_flat_stretch(worker_data_t *data, map_job_t *job, PyObject *
     }
     for (uint64_t index = low; index < high; index++) {
         PyObject *item = decode_value(decoder, plait_flat_word(items, index));
-        PyObject *result = apply(job, function, item);
+        PyObject *result = item == NULL ? NULL : apply(job, function, item);
+        Py_XDECREF(item);
         int status = result == NULL ? -1 : encode_object(encoder, result, &value);
         Py_XDECREF(result);
         if (status < 0) {
@@ -197,26 +192,34 @@ static uint64_t run_flat_stretch(worker_data_t *data, map_job_t *job, PyObject *
     return count;
 }
 
+/* Cuts a list that was made for more. */
+static void cut_list(PyObject *list, uint64_t count)
+{
+    if ((uint64_t)PyList_GET_SIZE(list) > count &&
+        PyList_SetSlice(list, (Py_ssize_t)count, PyList_GET_SIZE(list), NULL) < 0)
+        PyErr_Clear(); /* cannot be: nothing is allocated to cut the end off */
+}
+
 /* Thread kind, likewise. */
 static uint64_t run_direct_stretch(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high)
 {
-    PyObject *results = PyList_New(0);
-    for (uint64_t index = low; results != NULL && index < high; index++) {
-        PyObject *item = Py_NewRef(PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
-        PyObject *result = apply(job, job->callable, item);
-        int status = result == NULL ? -1 : PyList_Append(results, result);
-        Py_XDECREF(result);
-        if (status < 0) {
+    PyObject *results = PyList_New((Py_ssize_t)(high - low));
+    if (results == NULL) {
+        send_raised(data, job, low);
+        return 1;
+    }
+    for (uint64_t index = low; index < high; index++) {
+        /* borrowed: the job's list is nobody else's and keeps it */
+        PyObject *result = apply(job, job->callable, PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
+        if (result == NULL) {
             PyObject *exception = take_raised();
+            cut_list(results, index - low);
             send_values(data, job, low, index, 0, results);
             PyErr_SetRaisedException(exception);
             send_raised(data, job, index);
             return index - low + 1;
         }
-    }
-    if (results == NULL) {
-        send_raised(data, job, low);
-        return 1;
+        PyList_SET_ITEM(results, (Py_ssize_t)(index - low), result);
     }
     send_values(data, job, low, high, 0, results);
     return high - low;
@@ -433,27 +436,25 @@ static int send_direct(map_object *self, PyObject *items)
 static int feed_direct(map_object *self, uint64_t limit)
 {
     int64_t began = plait_prim_now();
-    int status = 1;
-    PyObject *items = PyList_New(0), *item;
-    for (uint64_t count = 0; items != NULL && status > 0 && count < limit; count++) {
-        status = take_item(self, &item);
-        if (status <= 0)
-            break;
-        if (PyList_Append(items, item) < 0)
-            status = -1;
-        Py_DECREF(item);
-        if (block_is_old(count, began))
+    uint64_t count = 0;
+    int status = 0;
+    PyObject *items = PyList_New((Py_ssize_t)limit), *item;
+    if (items == NULL)
+        return -1;
+    while (count < limit && (status = take_item(self, &item)) > 0) {
+        PyList_SET_ITEM(items, (Py_ssize_t)count, item);
+        if (block_is_old(count++, began))
             break;
     }
     PyObject *raised = PyErr_GetRaisedException();
-    if (items != NULL && PyList_GET_SIZE(items) > 0 && send_direct(self, items) < 0)
-        status = -1;
-    Py_XDECREF(items);
-    if (raised != NULL && !PyErr_Occurred())
+    cut_list(items, count);
+    int sent = count > 0 ? send_direct(self, items) : 0;
+    Py_DECREF(items);
+    if (sent == 0 && raised != NULL)
         PyErr_SetRaisedException(raised);
     else
         Py_XDECREF(raised);
-    return items == NULL || status < 0 ? -1 : 0;
+    return sent < 0 || status < 0 ? -1 : 0;
 }
 
 /* One block. 0, or -1 with an exception. */
