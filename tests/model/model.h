@@ -224,7 +224,7 @@ static void search(const char *name, const char *how, rl::test_params &params)
     exit(1);
 }
 
-enum { FULL = 100000 }; /* a bound that no execution reaches */
+static const unsigned FULL = 100000; /* a bound that no execution reaches */
 
 /* Searches all executions with at most `bound` preemptions. */
 template<typename suite>
