@@ -30,7 +30,8 @@ typedef struct plait_mailbox {
 
 void plait_mailbox_init(plait_mailbox_t *mailbox);
 
-/* Any thread; does not block. The link belongs to the mailbox until it is taken. */
+/* Any thread; does not block. The link belongs to the mailbox until it is taken. The mailbox itself
+ * must outlive the call: the sender still rings after the receiver may have taken the link. */
 void plait_mailbox_push(plait_mailbox_t *mailbox, plait_link_t *link);
 
 /* The receiver: takes all that is there, oldest first, linked by `next`. Blocks while there is

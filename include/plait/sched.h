@@ -2,9 +2,9 @@
  *
  * The scheduler knows nothing of what a worker is: a table of functions enters, runs and leaves. A
  * *task* is one call (plait/task.h). A *range* is a stretch of a job's items: a worker that runs
- * one gives half of what is left away whenever its own deque is empty, so ranges are divided as
- * workers go idle and there is no chunk size to guess (lazy binary splitting: Tzannes, Caragea,
- * Barua, Vishkin, PPoPP 2010). Protocol: docs/design/sched.md
+ * one first puts the upper half where others can steal it, and again, until what it keeps is one
+ * grain, whose size follows from how long items take: there is no chunk size to guess. Protocol:
+ * docs/design/sched.md
  */
 #ifndef PLAIT_SCHED_H
 #define PLAIT_SCHED_H
@@ -62,6 +62,7 @@ struct plait_job {
     /* const after init */
     void (*destroy)(plait_job_t *job);
     uint64_t count;
+    uint64_t id;                 /* no other job's; never 0 */
     plait_job_flag_t *cancelled; /* of the owner's: several jobs may share one */
 };
 
@@ -89,16 +90,17 @@ int plait_sched_submit_job(plait_sched_t *sched, plait_job_t *job);
 /* Any thread, more than once: no more submits. Workers end when every task has run. */
 void plait_sched_close(plait_sched_t *sched);
 
-/* Any thread: cancels every queued task that no worker has begun, and every job of which something
- * is queued. */
+/* Any thread, a worker's too: cancels every queued task that no worker has begun, and every job of
+ * which something is queued. Of what is submitted meanwhile it may miss some: close first. */
 void plait_sched_drain(plait_sched_t *sched);
 
 /* Blocks until, after close, every worker's thread has ended: PLAIT_OK, PLAIT_TIMEOUT or
  * PLAIT_INTERRUPTED. Not a worker of this scheduler. */
 int plait_sched_join(plait_sched_t *sched, int64_t deadline);
 
-/* Any thread: gives the handle up, after close. Workers finish what is queued, and the last one to
- * end frees the scheduler and calls dispose. */
+/* Any thread, once, while no other thread uses the handle: gives it up, after close. Workers finish
+ * what is queued, and the last one to end frees the scheduler and calls dispose; after a join that
+ * returned PLAIT_OK it is this call that does. */
 void plait_sched_release(plait_sched_t *sched);
 
 bool plait_sched_is_closed(plait_sched_t *sched);

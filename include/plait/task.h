@@ -70,7 +70,8 @@ static inline bool plait_task_is_final(uint32_t state)
 int plait_task_wait(plait_task_t *task, int64_t deadline);
 
 /* Any thread, at most one watcher per task: asks that the task be put, with a reference, into the
- * notifier's mailbox when it becomes final. False where it already is: then it will not be. */
+ * notifier's mailbox when it becomes final. False where it already is: then it will not be. The
+ * mailbox must outlive the task's completion. */
 bool plait_task_watch(plait_task_t *task, plait_mailbox_t *notifier);
 
 /* A number that no other call in this process gets; never 0. Any thread. */

@@ -6,138 +6,27 @@
  * its task or job; nothing is pushed from outside unless the gate was entered while open. Design:
  * docs/design/sched.md
  */
-#include "plait/sched.h"
+#include "core/sched_internal.h"
 
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/assert.h"
-#include "core/deque.h"
-#include "core/inject.h"
-#include "core/park.h"
 
 #define FIRST_CAPACITY 64
-#define NAME_SIZE 16
 
 /* How long an idle worker looks around before it sleeps, in looks. Sleeping and waking cost two
  * system calls and several microseconds of latency; spinning costs whoever else wants the
  * processor. */
 #define SPIN_LOOKS 64
 
-/* A range whose items are quick is run in grains, each as long as about this many nanoseconds: long
- * enough to make the clock and the publication cheap, short enough to leave something to steal. */
-#define GRAIN_TIME 100000
-#define GRAIN_LIMIT 4096
-
-/* The gate's lowest bit says closed; the rest counts the submitters that are inside. */
-#define GATE_CLOSED 1u
-#define GATE_ENTRY 2u
-
-struct plait_worker {
-    /* const after init */
-    plait_sched_t *sched;
-    unsigned index;
-    /* owner only */
-    void *data;
-    unsigned victim;
-    /* bottom by the owner, top by thieves */
-    plait_deque_t deque;
-};
-
-struct plait_sched {
-    /* const after init */
-    const plait_worker_ops_t *ops;
-    void *context;
-    unsigned capacity;
-    size_t stack_size;
-    char name[NAME_SIZE];
-    plait_worker_t *workers;
-    /* starting a worker */
-    plait_prim_lock_t lock;
-    PLAIT_ATOMIC(uint32_t) started; /* grows under lock */
-    /* life: changes seldom */
-    PLAIT_ATOMIC(uint32_t) references; /* the handle and each living worker */
-    PLAIT_ATOMIC(uint32_t) living;     /* a wait word for join */
-    PLAIT_ATOMIC(uint32_t) broken;
-    PLAIT_ATOMIC(uint32_t) finished; /* closed, and nothing is left or can come: workers end */
-    PLAIT_ATOMIC(uint32_t) busy;     /* workers that are not asleep; only they make work */
-    /* written by every submitter */
-    _Alignas(PLAIT_PRIM_CACHE_LINE) PLAIT_ATOMIC(uint32_t) gate;
-    plait_inject_t inject;
-    plait_park_t park;
-};
-
-/* ---- items: a pointer to a task, or to a range with the lowest bit set ---- */
-
-typedef struct range {
-    plait_job_t *job; /* a reference */
-    uint64_t low, high;
-} range_t;
-
-static void *item_of_range(range_t *range)
-{
-    return (void *)((uintptr_t)range | 1);
-}
-
-static range_t *range_of_item(void *item)
-{
-    return ((uintptr_t)item & 1) ? (range_t *)((uintptr_t)item & ~(uintptr_t)1) : NULL;
-}
-
-static range_t *range_new(plait_job_t *job, uint64_t low, uint64_t high)
-{
-    range_t *range = malloc(sizeof *range);
-    if (range == NULL)
-        return NULL;
-    plait_job_retain(job);
-    *range = (range_t){job, low, high};
-    return range;
-}
-
-static void range_free(range_t *range)
-{
-    plait_job_release(range->job);
-    free(range);
-}
-
-/* ---- jobs ---- */
-
-void plait_job_init(plait_job_t *job, uint64_t count, plait_job_flag_t *cancelled,
-                    void (*destroy)(plait_job_t *job))
-{
-    plait_atomic_init(&job->references, 1);
-    job->destroy = destroy;
-    job->count = count;
-    job->cancelled = cancelled;
-}
-
-void plait_job_retain(plait_job_t *job)
-{
-    plait_atomic_add_relaxed(&job->references, 1); /* relaxed: as plait_task_retain */
-}
-
-void plait_job_release(plait_job_t *job)
-{
-    if (plait_atomic_sub_acq_rel(&job->references, 1) == 1)
-        job->destroy(job);
-}
-
-void plait_job_cancel(plait_job_flag_t *cancelled)
-{
-    plait_atomic_store_relaxed(cancelled, 1); /* relaxed: only a hint to stop, it orders nothing */
-}
-
-bool plait_job_is_cancelled(plait_job_t *job)
-{
-    return plait_atomic_load_relaxed(job->cancelled) != 0;
-}
-
 /* ---- looking for work ---- */
 
 static bool steal(plait_worker_t *worker, void **item)
 {
     plait_sched_t *sched = worker->sched;
-    unsigned count = plait_atomic_load_acquire(&sched->started); /* pairs with start_worker */
+    /* acquire: pairs with start_worker_locked */
+    unsigned count = plait_atomic_load_acquire(&sched->stealable);
     for (unsigned tried = 0; tried < count; tried++) {
         worker->victim = (worker->victim + 1) % count;
         plait_worker_t *victim = &sched->workers[worker->victim];
@@ -159,34 +48,17 @@ static bool find(plait_worker_t *worker, void **item)
            plait_inject_pop_mpmc(&worker->sched->inject, item) == PLAIT_OK || steal(worker, item);
 }
 
-/* Notices the end: the gate is closed with nobody inside, nothing is queued, and nobody is awake to
- * make more. Called by whoever may have brought the last of these about. The order of the three
- * looks matters: after an empty injector behind a closed gate, work lies only with workers that are
- * busy. */
-static void finish_if_idle(plait_sched_t *sched)
-{
-    if (plait_atomic_load_seq_cst(&sched->gate) == GATE_CLOSED &&
-        plait_inject_is_empty(&sched->inject) && plait_atomic_load_seq_cst(&sched->busy) == 0) {
-        plait_atomic_store_seq_cst(&sched->finished, 1);
-        plait_park_wake_all(&sched->park);
-    }
-}
-
 /* Sleeps until woken, unless an item turns up at the last look. */
 static bool find_or_sleep(plait_worker_t *worker, void **item)
 {
     plait_sched_t *sched = worker->sched;
     plait_park_prepare_worker(&sched->park, worker->index);
-    if (find(worker, item) || plait_atomic_load_seq_cst(&sched->finished)) {
+    if (find(worker, item) || plait_life_is_finished(&sched->life)) {
         plait_park_cancel_worker(&sched->park, worker->index);
         return *item != NULL;
     }
     sched->ops->pause(worker);
-    plait_atomic_sub_seq_cst(&sched->busy, 1);
-    if (plait_atomic_load_seq_cst(&sched->gate) & GATE_CLOSED)
-        finish_if_idle(sched);
-    plait_park_wait_worker(&sched->park, worker->index, PLAIT_PRIM_FOREVER);
-    plait_atomic_add_seq_cst(&sched->busy, 1); /* before it looks for work: see finish_if_idle */
+    plait_life_sleep_worker(&sched->life, worker->index);
     sched->ops->resume(worker);
     return false;
 }
@@ -202,7 +74,7 @@ static bool next_item(plait_worker_t *worker, void **item)
                 return true;
             plait_prim_relax();
         }
-        if (plait_atomic_load_seq_cst(&sched->finished))
+        if (plait_life_is_finished(&sched->life))
             return false;
         if (find_or_sleep(worker, item))
             return true;
@@ -210,49 +82,6 @@ static bool next_item(plait_worker_t *worker, void **item)
 }
 
 /* ---- running ---- */
-
-/* Gives the upper half of what is left to whoever wants it, if nobody can steal anything from us
- * now. */
-static void share(plait_worker_t *worker, range_t *range, uint64_t grain)
-{
-    uint64_t left = range->high - range->low;
-    if (left <= grain || left < 2 || plait_deque_size(&worker->deque) != 0)
-        return;
-    uint64_t middle = range->low + left / 2;
-    range_t *upper = range_new(range->job, middle, range->high);
-    if (upper == NULL)
-        return; /* then this worker runs all of it itself */
-    if (plait_deque_push_owner(&worker->deque, item_of_range(upper)) != PLAIT_OK) {
-        range_free(upper);
-        return;
-    }
-    range->high = middle;
-    plait_park_wake_one(&worker->sched->park);
-}
-
-static void run_range(plait_worker_t *worker, range_t *range)
-{
-    plait_sched_t *sched = worker->sched;
-    uint64_t grain = 1;
-    int64_t before = plait_prim_now();
-    while (range->low < range->high) {
-        if (plait_job_is_cancelled(range->job) || plait_sched_is_broken(sched)) {
-            sched->ops->abandon_items(sched, range->job, range->low, range->high);
-            break;
-        }
-        share(worker, range, grain);
-        uint64_t left = range->high - range->low;
-        uint64_t high = range->low + (grain < left ? grain : left);
-        range->low += sched->ops->run_items(worker, range->job, range->low, high);
-        int64_t now = plait_prim_now();
-        if (now - before < GRAIN_TIME / 2 && grain < GRAIN_LIMIT)
-            grain *= 2;
-        else if (now - before > GRAIN_TIME * 2 && grain > 1)
-            grain /= 2;
-        before = now;
-    }
-    range_free(range);
-}
 
 static void run_task(plait_worker_t *worker, plait_task_t *task)
 {
@@ -269,11 +98,29 @@ static void run_task(plait_worker_t *worker, plait_task_t *task)
 
 static void run_item(plait_worker_t *worker, void *item)
 {
-    range_t *range = range_of_item(item);
+    plait__range_t *range = plait__range_of_item(item);
     if (range != NULL)
-        run_range(worker, range);
+        plait__range_run_worker(worker, range);
     else
         run_task(worker, item);
+}
+
+static void fini_workers(plait_sched_t *sched)
+{
+    for (unsigned index = 0; index < sched->capacity; index++)
+        plait_deque_fini(&sched->workers[index].deque);
+    free(sched->workers);
+}
+
+/* By the last holder: nobody else uses the scheduler any more. */
+static void destroy(plait_sched_t *sched)
+{
+    PLAIT_ASSERT(plait_inject_is_empty(&sched->inject));
+    fini_workers(sched);
+    plait_park_fini(&sched->park);
+    plait_inject_fini(&sched->inject);
+    sched->ops->dispose(sched->context);
+    free(sched);
 }
 
 static _Thread_local plait_worker_t *current_worker;
@@ -290,9 +137,8 @@ static void worker_main(void *argument)
         run_item(worker, item);
     sched->ops->leave(worker);
     current_worker = NULL;
-    if (plait_atomic_sub_seq_cst(&sched->living, 1) == 1)
-        plait_prim_wake(&sched->living, INT32_MAX, false);
-    plait_sched_release(sched);
+    if (plait_life_end_worker(&sched->life))
+        destroy(sched);
 }
 
 /* ---- life ---- */
@@ -317,13 +163,6 @@ static int init_workers(plait_sched_t *sched)
     return PLAIT_OK;
 }
 
-static void fini_workers(plait_sched_t *sched)
-{
-    for (unsigned index = 0; index < sched->capacity; index++)
-        plait_deque_fini(&sched->workers[index].deque);
-    free(sched->workers);
-}
-
 int plait_sched_create(plait_sched_t **out, const plait_sched_config_t *config)
 {
     if (config->workers == 0)
@@ -339,8 +178,7 @@ int plait_sched_create(plait_sched_t **out, const plait_sched_config_t *config)
     sched->capacity = config->workers;
     sched->stack_size = config->stack_size;
     if (config->name != NULL)
-        strncpy(sched->name, config->name, NAME_SIZE - 1);
-    plait_atomic_init(&sched->references, 1);
+        strncpy(sched->name, config->name, PLAIT__SCHED_NAME_SIZE - 1);
     int result = plait_inject_init(&sched->inject, &plait_alloc_system);
     if (result != PLAIT_OK)
         goto fail;
@@ -350,6 +188,7 @@ int plait_sched_create(plait_sched_t **out, const plait_sched_config_t *config)
     result = init_workers(sched);
     if (result != PLAIT_OK)
         goto fail_park;
+    plait_life_init(&sched->life, &sched->inject, &sched->park);
     *out = sched;
     return PLAIT_OK;
 fail_park:
@@ -363,40 +202,33 @@ fail:
 
 void plait_sched_release(plait_sched_t *sched)
 {
-    if (plait_atomic_sub_acq_rel(&sched->references, 1) != 1)
-        return;
-    PLAIT_ASSERT(plait_inject_is_empty(&sched->inject));
-    fini_workers(sched);
-    plait_park_fini(&sched->park);
-    plait_inject_fini(&sched->inject);
-    sched->ops->dispose(sched->context);
-    free(sched);
+    if (plait_life_release(&sched->life))
+        destroy(sched);
 }
 
-/* Under lock: one more worker, if there may be one. */
+/* Under lock, behind the gate: one more worker, if there may be one. */
 static int start_worker_locked(plait_sched_t *sched)
 {
     uint32_t index = plait_atomic_load_relaxed(&sched->started); /* relaxed: under lock */
     if (index == sched->capacity)
         return PLAIT_FULL;
     plait_prim_thread_t thread;
-    plait_atomic_add_relaxed(&sched->references, 1); /* relaxed: the caller holds the handle */
-    plait_atomic_add_seq_cst(&sched->living, 1);
-    plait_atomic_add_seq_cst(&sched->busy, 1);
+    plait_life_add_worker(&sched->life);
+    /* Before it can push anything, so that whoever it wakes also looks at its deque. release: pairs
+     * with steal. */
+    plait_atomic_store_release(&sched->stealable, index + 1);
     int result = plait_prim_thread_start(&thread, worker_main, &sched->workers[index], sched->name,
                                          sched->stack_size);
     if (result != PLAIT_OK) {
-        plait_atomic_sub_seq_cst(&sched->busy, 1);
-        plait_atomic_sub_seq_cst(&sched->living, 1);
-        plait_atomic_sub_release(&sched->references, 1);
+        plait_life_drop_worker(&sched->life);
         return result;
     }
     plait_prim_thread_detach(thread);
-    plait_atomic_store_release(&sched->started, index + 1); /* pairs with steal */
+    plait_atomic_store_release(&sched->started, index + 1); /* pairs with push */
     return PLAIT_OK;
 }
 
-/* Starts workers until `wanted` exist. PLAIT_OK if at least one does. */
+/* Behind the gate: starts workers until `wanted` exist, or all. PLAIT_OK if at least one does. */
 static int start_workers(plait_sched_t *sched, uint64_t wanted)
 {
     int result = PLAIT_OK;
@@ -412,26 +244,13 @@ static int start_workers(plait_sched_t *sched, uint64_t wanted)
 
 /* ---- submitting ---- */
 
-static bool gate_enter(plait_sched_t *sched)
-{
-    uint32_t before = plait_atomic_add_seq_cst(&sched->gate, GATE_ENTRY);
-    if (!(before & GATE_CLOSED))
-        return true;
-    plait_atomic_sub_seq_cst(&sched->gate, GATE_ENTRY);
-    finish_if_idle(sched);
-    return false;
-}
-
-static void gate_leave(plait_sched_t *sched)
-{
-    if (plait_atomic_sub_seq_cst(&sched->gate, GATE_ENTRY) & GATE_CLOSED)
-        finish_if_idle(sched);
-}
-
 /* Behind the gate: makes an item visible and somebody awake to take it. */
 static int push(plait_sched_t *sched, void *item, uint64_t parallelism)
 {
+    /* acquire: pairs with start_worker_locked */
     uint32_t started = plait_atomic_load_acquire(&sched->started);
+    if (parallelism > sched->capacity)
+        parallelism = sched->capacity;
     if (started == 0) {
         int result = start_workers(sched, 1);
         if (result != PLAIT_OK)
@@ -453,11 +272,11 @@ static int push(plait_sched_t *sched, void *item, uint64_t parallelism)
 
 int plait_sched_submit(plait_sched_t *sched, plait_task_t *task)
 {
-    if (!gate_enter(sched))
+    if (!plait_life_enter(&sched->life))
         return PLAIT_CLOSED;
     plait_task_retain(task);
     int result = push(sched, task, 1);
-    gate_leave(sched);
+    plait_life_leave(&sched->life);
     if (result != PLAIT_OK)
         plait_task_release(task);
     return result;
@@ -465,13 +284,13 @@ int plait_sched_submit(plait_sched_t *sched, plait_task_t *task)
 
 int plait_sched_submit_job(plait_sched_t *sched, plait_job_t *job)
 {
-    if (!gate_enter(sched))
+    if (!plait_life_enter(&sched->life))
         return PLAIT_CLOSED;
-    range_t *range = range_new(job, 0, job->count);
-    int result = range == NULL ? PLAIT_NOMEM : push(sched, item_of_range(range), job->count);
-    gate_leave(sched);
+    plait__range_t *range = plait__range_new(job);
+    int result = range == NULL ? PLAIT_NOMEM : push(sched, plait__item_of_range(range), job->count);
+    plait_life_leave(&sched->life);
     if (result != PLAIT_OK && range != NULL)
-        range_free(range);
+        plait__range_free(range);
     return result;
 }
 
@@ -479,17 +298,14 @@ int plait_sched_submit_job(plait_sched_t *sched, plait_job_t *job)
 
 void plait_sched_close(plait_sched_t *sched)
 {
-    plait_atomic_or_seq_cst(&sched->gate, GATE_CLOSED);
-    finish_if_idle(sched);
+    plait_life_close(&sched->life);
 }
 
 static void drain_item(plait_sched_t *sched, void *item)
 {
-    range_t *range = range_of_item(item);
+    plait__range_t *range = plait__range_of_item(item);
     if (range != NULL) {
-        plait_job_cancel(range->job->cancelled);
-        sched->ops->abandon_items(sched, range->job, range->low, range->high);
-        range_free(range);
+        plait__range_drain(sched, range);
     } else {
         bool first;
         plait_task_cancel(item, &first);
@@ -497,41 +313,39 @@ static void drain_item(plait_sched_t *sched, void *item)
     }
 }
 
+static void drain_deque(plait_sched_t *sched, plait_worker_t *worker)
+{
+    void *item;
+    int result;
+    do {
+        result = worker == current_worker ? plait_deque_pop_owner(&worker->deque, &item)
+                                          : plait_deque_steal_thief(&worker->deque, &item);
+        if (result == PLAIT_OK)
+            drain_item(sched, item);
+    } while (result != PLAIT_EMPTY);
+}
+
 void plait_sched_drain(plait_sched_t *sched)
 {
     void *item;
     while (plait_inject_pop_mpmc(&sched->inject, &item) == PLAIT_OK)
         drain_item(sched, item);
-    uint32_t count = plait_atomic_load_acquire(&sched->started);
-    for (uint32_t index = 0; index < count; index++) {
-        int result;
-        while ((result = plait_deque_steal_thief(&sched->workers[index].deque, &item)) !=
-               PLAIT_EMPTY)
-            if (result == PLAIT_OK)
-                drain_item(sched, item);
-    }
-    if (plait_sched_is_closed(sched))
-        finish_if_idle(sched);
+    uint32_t count = plait_atomic_load_acquire(&sched->stealable); /* as in steal */
+    for (uint32_t index = 0; index < count; index++)
+        drain_deque(sched, &sched->workers[index]);
+    plait_life_look(&sched->life);
 }
 
 int plait_sched_join(plait_sched_t *sched, int64_t deadline)
 {
-    for (;;) {
-        uint32_t living =
-            plait_atomic_load_acquire(&sched->living); /* pairs with worker_main's end */
-        if (living == 0)
-            return PLAIT_OK;
-        int result = plait_prim_wait(&sched->living, living, deadline, false);
-        if (result != PLAIT_OK)
-            return result;
-    }
+    return plait_life_join(&sched->life, deadline);
 }
 
 /* ---- queries ---- */
 
 bool plait_sched_is_closed(plait_sched_t *sched)
 {
-    return (plait_atomic_load_seq_cst(&sched->gate) & GATE_CLOSED) != 0;
+    return plait_life_is_closed(&sched->life);
 }
 
 bool plait_sched_is_broken(plait_sched_t *sched)
@@ -541,7 +355,7 @@ bool plait_sched_is_broken(plait_sched_t *sched)
 
 unsigned plait_sched_living(plait_sched_t *sched)
 {
-    return plait_atomic_load_acquire(&sched->living);
+    return plait_life_workers(&sched->life);
 }
 
 void *plait_sched_context(plait_sched_t *sched)
