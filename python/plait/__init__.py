@@ -5,24 +5,23 @@
     with plait.Pool() as pool:                    # a concurrent.futures.Executor
         total = sum(pool.map(score, rows))
 
-Everything is imported on first use, so that a worker's interpreter pays only for what it runs.
+Everything is imported on first use, and this module itself imports nothing: every worker's interpreter
+imports it, and pays only for what it runs.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
-
+TYPE_CHECKING = False  # known to type checkers; the typing module would cost twenty imports
 if TYPE_CHECKING:
     from plait._default import map, submit
-    from plait._errors import BrokenPool, RemoteError
+    from plait._errors import RemoteError
     from plait._future import Future
     from plait._plait import cpu_count
-    from plait._pool import Pool
+    from plait._pool import BrokenPool, Pool
 
 __all__ = ["BrokenPool", "Future", "Pool", "RemoteError", "cpu_count", "map", "submit"]
 __version__ = "0.1.0"
 
 _homes = {
-    "BrokenPool": "plait._errors",
+    "BrokenPool": "plait._pool",
     "Future": "plait._future",
     "Pool": "plait._pool",
     "RemoteError": "plait._errors",
@@ -32,10 +31,10 @@ _homes = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> object:
     if name not in _homes:
         raise AttributeError(f"module 'plait' has no attribute {name!r}")
-    value = getattr(import_module(_homes[name]), name)
+    value = getattr(__import__(_homes[name], fromlist=[name]), name)
     globals()[name] = value
     return value
 

@@ -1,18 +1,4 @@
-"""The exceptions that plait raises of its own."""
-
-from concurrent.futures import BrokenExecutor
-
-
-class BrokenPool(BrokenExecutor):
-    """A pool whose workers cannot run: an initializer raised, or no worker could be made.
-
-    The cause is the exception that broke it. The pool refuses everything; make a new one.
-    """
-
-    def __init__(self, cause: BaseException | None = None) -> None:
-        self.reason = cause
-        told = f"{type(cause).__name__}: {cause}" if cause is not None else "a worker could not start"
-        super().__init__(f"the pool is broken, since a worker could not be prepared ({told})")
+"""The stand-in for an exception that cannot travel; workers import this, so it imports nothing."""
 
 
 class RemoteError(Exception):

@@ -13,7 +13,6 @@ from concurrent.futures import _base
 from typing import Any, Final
 
 from plait import _plait
-from plait._errors import BrokenPool
 
 _lock: Final = threading.Lock()  # guards the making of bridges and of the notifier
 
@@ -145,4 +144,3 @@ class _Notifier:
 
 
 _notifier: Final = _Notifier()
-_plait._register(Future, BrokenPool)

@@ -10,12 +10,24 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from plait import _kinds, _plait
-from plait import _future as _future  # registers the class of futures
+from plait._future import Future
 
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
 
 # reduce() cuts its input here, so that the tree of calls depends on the input alone.
 _REDUCE_BLOCK: Final = 256
+
+
+class BrokenPool(BrokenExecutor):
+    """A pool whose workers cannot run: an initializer raised, or no worker could be made.
+
+    The cause is the exception that broke it. The pool refuses everything; make a new one.
+    """
+
+    def __init__(self, cause: BaseException | None = None) -> None:
+        self.reason = cause
+        told = f"{type(cause).__name__}: {cause}" if cause is not None else "a worker could not start"
+        super().__init__(f"the pool is broken, since a worker could not be prepared ({told})")
 
 
 class Pool(_plait.PoolBase, concurrent.futures.Executor):
@@ -196,4 +208,5 @@ def _at_exit() -> None:
         raise
 
 
+_plait._register(Future, BrokenPool)
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]

@@ -6,7 +6,6 @@ Called by the binding, on both sides, and imported only when first needed.
 import io
 import pickle
 import sys
-import traceback
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
@@ -115,6 +114,8 @@ _Record = tuple[bytes | None, list[_Frame], int | None, int | None, bool, list[i
 
 
 def _text(error: BaseException) -> str:
+    import traceback  # here, and below: it brings much along, and most workers never need it
+
     try:
         return "".join(traceback.format_exception(error))
     except Exception:
@@ -143,6 +144,8 @@ def _record(error: BaseException, records: list[_Record], known: dict[int, int])
     """Adds the record of an exception, and of those it leads to; returns its index."""
     if id(error) in known:
         return known[id(error)]
+    import traceback
+
     index = known[id(error)] = len(records)
     records.append((None, [], None, None, False, None, "", ""))  # its place, for chains that lead back
 
