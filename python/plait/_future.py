@@ -33,17 +33,19 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
     __slots__ = ()
 
     def _bridged(self) -> _Bridge:
-        bridge = self._bridge
-        if bridge is None:
-            with _lock:
-                bridge = self._bridge
-                if bridge is None:
-                    bridge = _Bridge()
-                    _notifier.start()
-                    # Watch last: once it is watched, the notifier may publish at any moment.
-                    self._bridge = bridge
-                    if not self._watch():
-                        bridge.published = True
+        bridge: _Bridge | None = self._bridge
+        if bridge is not None:
+            return bridge
+        watched = True
+        with _lock:
+            bridge = self._bridge
+            if bridge is None:
+                _notifier.start()
+                # Watched last: from then on the notifier may publish at any moment.
+                bridge = self._bridge = _Bridge()
+                watched = self._watch()
+        if not watched:
+            self._publish()  # it was final already, and another thread may have found the bridge meanwhile
         return bridge
 
     def _publish(self) -> None:
@@ -67,7 +69,7 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
     def _call_back(self, callback: Callable[[Any], object]) -> None:
         try:
             callback(self)
-        except Exception:
+        except BaseException:  # SystemExit among them: other futures' callbacks run in this thread, too
             _base.LOGGER.exception("exception calling callback for %r", self)
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:

@@ -18,7 +18,7 @@ _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
 _REDUCE_BLOCK: Final = 256
 
 
-class BrokenPool(BrokenExecutor):
+class BrokenPool(concurrent.futures.BrokenExecutor):
     """A pool whose workers cannot run: an initializer raised, or no worker could be made.
 
     The cause is the exception that broke it. The pool refuses everything; make a new one.

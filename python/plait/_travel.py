@@ -6,6 +6,8 @@ Called by the binding, on both sides, and imported only when first needed.
 import io
 import pickle
 import sys
+import weakref
+from collections.abc import Callable
 from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
@@ -36,9 +38,56 @@ def _dump(obj: object, buffers: list[pickle.PickleBuffer]) -> bytes:
         return file.getvalue()
 
 
-def loads(data: bytes, buffers: tuple[Any, ...]) -> Any:
+def loads(data: bytes, buffers: tuple[Any, ...] = ()) -> Any:
     """The object that dumps() was given."""
+    if b"_class_setstate" in data:
+        return _Unpickler(io.BytesIO(data), buffers=buffers).load()
     return pickle.loads(data, buffers=buffers)
+
+
+# Classes that came to this interpreter by value; those that began here are not among them.
+_arrived: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+class _Unpickler(pickle.Unpickler):
+    """Leaves a class that began here as it is when an instance of it comes back.
+
+    cloudpickle recognises the class by its tracker id, but then sets all its attributes to what they were when
+    the class was sent. That is right where the class arrived, and takes updates along; at home it would
+    replace its methods by copies and undo what has changed since.
+    """
+
+    def find_class(self, module_name: str, name: str, /) -> Any:
+        if module_name == "cloudpickle.cloudpickle" and name in _replacements:
+            return _replacements[name]
+        return super().find_class(module_name, name)
+
+
+def _make_class(make: Callable[..., type], tracker_id: str, *arguments: Any) -> type:
+    known = tracker_id in cloudpickle.cloudpickle._DYNAMIC_CLASS_TRACKER_BY_ID
+    made = make(*arguments)
+    if not known:
+        _arrived.add(made)
+    return made
+
+
+def _make_skeleton_class(*arguments: Any) -> type:
+    return _make_class(cloudpickle.cloudpickle._make_skeleton_class, arguments[4], *arguments)
+
+
+def _make_skeleton_enum(*arguments: Any) -> type:
+    return _make_class(cloudpickle.cloudpickle._make_skeleton_enum, arguments[5], *arguments)
+
+
+def _class_setstate(made: type, state: Any) -> type:
+    return cloudpickle.cloudpickle._class_setstate(made, state) if made in _arrived else made
+
+
+_replacements = {
+    "_make_skeleton_class": _make_skeleton_class,
+    "_make_skeleton_enum": _make_skeleton_enum,
+    "_class_setstate": _class_setstate,
+}
 
 
 def _travels(obj: object) -> bool:
@@ -177,7 +226,7 @@ def _dump_one(error: BaseException) -> bytes | None:
     """The exception's pickle, if it can be had and read again: many classes cannot."""
     try:
         data = _dump(error, [])
-        pickle.loads(data)
+        loads(data)
     except Exception:
         return None
     return data
@@ -211,7 +260,7 @@ def _adopt(own: BaseException, full: BaseException) -> None:
 
 def _revive(record: _Record) -> BaseException:
     try:
-        error = pickle.loads(record[0]) if record[0] is not None else None
+        error = loads(record[0]) if record[0] is not None else None
     except Exception:
         error = None
     return error if isinstance(error, BaseException) else RemoteError(record[6], record[7])
