@@ -1,16 +1,17 @@
 /* Named-order atomics: the only way the core touches memory that two threads share without a lock.
  *
- * The memory order is in the name, so that every use can be checked against the protocol's page. Each
- * acquire or release says in a comment what it pairs with; relaxed needs a reason; undecided means seq_cst.
- * Under PLAIT_MODEL the same names map to Relacy's atomics, so that the models in tests/model explore
- * the shipped source itself. Sources that include this file and have a model stay within the common subset
- * of C11 and C++.
+ * The memory order is in the name, so that every use can be checked against the protocol's page.
+ * Each acquire or release says in a comment what it pairs with; relaxed needs a reason; undecided
+ * means seq_cst. Under PLAIT_MODEL the same names map to Relacy's atomics, so that the models in
+ * tests/model explore the shipped source itself. Sources that include this file and have a model
+ * stay within the common subset of C11 and C++.
  */
 #ifndef PLAIT_CORE_ATOMIC_H
 #define PLAIT_CORE_ATOMIC_H
 
-/* 1 where ThreadSanitizer watches: it does not understand free-standing fences, so the few places that use
- * one have a formulation of equal meaning on read-modify-write operations for it. */
+/* 1 where ThreadSanitizer watches: it does not understand free-standing fences, so the few
+ * places that use one have a formulation of equal meaning on read-modify-write operations for
+ * it. */
 #if defined(__SANITIZE_THREAD__)
 #define PLAIT_TSAN 1
 #elif defined(__has_feature)

@@ -1,9 +1,9 @@
 /* deque: the Chase-Lev work-stealing deque.
  *
- * Invariants: items lie at indices top <= i < bottom, item i in slot i & mask of the ring. Only the owner
- * writes bottom, the ring and the slots. top only grows, by one at a time, always by compare and swap: who
- * moves it past an index owns that item. An item is taken at the bottom without a swap only where top cannot
- * reach it.
+ * Invariants: items lie at indices top <= i < bottom, item i in slot i & mask of the ring. Only the
+ * owner writes bottom, the ring and the slots. top only grows, by one at a time, always by compare
+ * and swap: who moves it past an index owns that item. An item is taken at the bottom without a
+ * swap only where top cannot reach it.
  * Who may call: see deque.h; one owner at a time, any number of thieves.
  * Design: docs/design/deque.md
  */
@@ -56,7 +56,8 @@ void plait_deque_fini(plait_deque_t *deque)
     }
 }
 
-/* Replaces the full ring by one of twice the size; NULL where memory is short, with nothing changed. */
+/* Replaces the full ring by one of twice the size; NULL where memory is short, with nothing
+ * changed. */
 static plait_deque_ring_t *grow(plait_deque_t *deque, plait_deque_ring_t *ring, int64_t top,
                                 int64_t bottom)
 {
@@ -65,7 +66,8 @@ static plait_deque_ring_t *grow(plait_deque_t *deque, plait_deque_ring_t *ring, 
         return NULL;
     /* relaxed: the owner alone writes slots; the release below publishes the copies. */
     for (int64_t i = top; i < bottom; i++)
-        plait_atomic_store_relaxed(ring_slot(bigger, i), plait_atomic_load_relaxed(ring_slot(ring, i)));
+        plait_atomic_store_relaxed(ring_slot(bigger, i),
+                                   plait_atomic_load_relaxed(ring_slot(ring, i)));
     bigger->older = ring;
     /* release: pairs with the acquire of ring in steal. */
     plait_atomic_store_release(&deque->ring, bigger);
@@ -79,8 +81,8 @@ int plait_deque_push_owner(plait_deque_t *deque, void *item)
     plait_deque_ring_t *ring = plait_atomic_load_relaxed(&deque->ring);
 
     if (bottom - deque->top_seen > (int64_t)ring->mask) {
-        /* acquire: pairs with the thief's swap of top, so that the thief's read of the slot comes before
-         * the slot is filled again. */
+        /* acquire: pairs with the thief's swap of top, so that the thief's read of the slot
+         * comes before the slot is filled again. */
         deque->top_seen = plait_atomic_load_acquire(&deque->top);
         if (bottom - deque->top_seen > (int64_t)ring->mask) {
             ring = grow(deque, ring, deque->top_seen, bottom);
@@ -90,27 +92,30 @@ int plait_deque_push_owner(plait_deque_t *deque, void *item)
     }
     /* relaxed: the release of bottom publishes it. */
     plait_atomic_store_relaxed(ring_slot(ring, bottom), item);
-    /* release: pairs with the load of bottom in steal; publishes the slot and what the item points to. */
+    /* release: pairs with the load of bottom in steal; publishes the slot and what the item
+     * points to. */
     plait_atomic_store_release(&deque->bottom, bottom + 1);
     return PLAIT_OK;
 }
 
 int plait_deque_pop_owner(plait_deque_t *deque, void **item)
 {
-    /* relaxed: the owner alone writes bottom and ring; top only grows, so a late value that says empty is
-     * right. An empty deque thus costs no ordered store, and bottom never falls below top for long. */
+    /* relaxed: the owner alone writes bottom and ring; top only grows, so a late value that says
+     * empty is right. An empty deque thus costs no ordered store, and bottom never falls below
+     * top for long. */
     int64_t bottom = plait_atomic_load_relaxed(&deque->bottom) - 1;
     if (bottom < plait_atomic_load_relaxed(&deque->top))
         return PLAIT_EMPTY;
     plait_deque_ring_t *ring = plait_atomic_load_relaxed(&deque->ring);
 
-    /* seq_cst, both: with the two loads in steal. Either a thief sees the lowered bottom, or the owner
-     * sees the top that the thief moved; otherwise both could take the same item. */
+    /* seq_cst, both: with the two loads in steal. Either a thief sees the lowered bottom, or the
+     * owner sees the top that the thief moved; otherwise both could take the same item. */
     plait_atomic_store_seq_cst(&deque->bottom, bottom);
     int64_t top = plait_atomic_load_seq_cst(&deque->top);
 
     if (top < bottom) {
-        *item = plait_atomic_load_relaxed(ring_slot(ring, bottom)); /* relaxed: the owner's own store */
+        /* relaxed: the owner's own store */
+        *item = plait_atomic_load_relaxed(ring_slot(ring, bottom));
         return PLAIT_OK;
     }
     int result = PLAIT_EMPTY;
@@ -129,16 +134,18 @@ int plait_deque_pop_owner(plait_deque_t *deque, void **item)
 
 int plait_deque_steal_thief(plait_deque_t *deque, void **item)
 {
-    /* seq_cst, both and in this order: see pop. The load of bottom also acquires what push released. */
+    /* seq_cst, both and in this order: see pop. The load of bottom also acquires what push
+     * released. */
     int64_t top = plait_atomic_load_seq_cst(&deque->top);
     int64_t bottom = plait_atomic_load_seq_cst(&deque->bottom);
     if (top >= bottom)
         return PLAIT_EMPTY;
 
-    /* acquire: pairs with the release in grow. A ring newer than bottom holds the item as well, unless top
-     * has moved on meanwhile, and then the swap fails. */
+    /* acquire: pairs with the release in grow. A ring newer than bottom holds the item as well,
+     * unless top has moved on meanwhile, and then the swap fails. */
     plait_deque_ring_t *ring = plait_atomic_load_acquire(&deque->ring);
-    void *taken = plait_atomic_load_relaxed(ring_slot(ring, top)); /* relaxed: acquired through bottom */
+    /* relaxed: acquired through bottom */
+    void *taken = plait_atomic_load_relaxed(ring_slot(ring, top));
 
     /* seq_cst: who swaps owns the item. The release in it pairs with the acquire of top in push. */
     if (!plait_atomic_cas_seq_cst(&deque->top, &top, top + 1))

@@ -1,9 +1,10 @@
 /* inject: the unbounded queue through which tasks enter a pool from outside.
  *
- * Invariants: pushers claim slots by moving tail.index, poppers by moving head.index; head never passes tail.
- * A claimed slot belongs to one pusher and one popper. A segment is freed by the popper that is the last to be
- * through with a slot of it; nobody touches a segment without having claimed a slot there. Indices are 63 bits
- * and never come back, so a swap that succeeds proves that the segment read before it was the index's own.
+ * Invariants: pushers claim slots by moving tail.index, poppers by moving head.index; head never
+ * passes tail. A claimed slot belongs to one pusher and one popper. A segment is freed by the
+ * popper that is the last to be through with a slot of it; nobody touches a segment without having
+ * claimed a slot there. Indices are 63 bits and never come back, so a swap that succeeds proves
+ * that the segment read before it was the index's own.
  * Who may call: push, pop and is_empty any thread; init and fini one.
  * Design: docs/design/inject.md
  */
@@ -23,14 +24,16 @@ static uint64_t lap_of(uint64_t index)
     return index / STEP / PLAIT_INJECT_LAP;
 }
 
-/* The turn of a segment counts as the first slot of the next, so that equal positions mean empty. */
+/* The turn of a segment counts as the first slot of the next, so that equal positions mean
+ * empty. */
 static uint64_t position_of(uint64_t index)
 {
     uint64_t position = index / STEP;
     return position % PLAIT_INJECT_LAP == PLAIT_INJECT_SLOTS ? position + 1 : position;
 }
 
-/* Waits a moment for another thread that is between two steps: first hot, then giving the processor away. */
+/* Waits a moment for another thread that is between two steps: first hot, then giving the
+ * processor away. */
 static void pause_for_other(unsigned *spins)
 {
     if (++*spins < SPINS_BEFORE_YIELD)
@@ -49,7 +52,8 @@ static plait_inject_segment_t *segment_create(plait_inject_t *queue)
         plait_atomic_swap_acq_rel(&queue->spare, (plait_inject_segment_t *)NULL);
     if (segment)
         return segment;
-    segment = (plait_inject_segment_t *)queue->alloc->allocate(queue->alloc->context, sizeof *segment);
+    const plait_alloc_t *alloc = queue->alloc;
+    segment = (plait_inject_segment_t *)alloc->allocate(alloc->context, sizeof *segment);
     if (!segment)
         return NULL;
     plait_atomic_init(&segment->next, (plait_inject_segment_t *)NULL);
@@ -71,8 +75,8 @@ static void segment_retire(plait_inject_t *queue, plait_inject_segment_t *segmen
 /* The popper is through with its slot; the last of all frees the segment. */
 static void segment_leave(plait_inject_t *queue, plait_inject_segment_t *segment)
 {
-    /* acq_rel: the last popper's acquire pairs with the release of every other, so that they are done
-     * with the segment before it is cleared. */
+    /* acq_rel: the last popper's acquire pairs with the release of every other, so that they are
+     * done with the segment before it is cleared. */
     if (plait_atomic_add_acq_rel(&segment->taken, (uint32_t)1) + 1 < PLAIT_INJECT_SLOTS)
         return;
     /* relaxed: this thread has the segment to itself; the swap in segment_retire publishes. */
@@ -117,8 +121,8 @@ void plait_inject_fini(plait_inject_t *queue)
 static void turn_tail(plait_inject_t *queue, plait_inject_segment_t *segment,
                       plait_inject_segment_t *next, uint64_t index)
 {
-    /* release, each: publishes next's cleared slots; index pairs with the loads of tail.index, and next
-     * with the load in turn_head. Segment before index: see the invariants. */
+    /* release, each: publishes next's cleared slots; index pairs with the loads of tail.index,
+     * and next with the load in turn_head. Segment before index: see the invariants. */
     plait_atomic_store_release(&queue->tail.segment, next);
     plait_atomic_store_release(&queue->tail.index, index + 2 * STEP);
     plait_atomic_store_release(&segment->next, next);
@@ -227,8 +231,8 @@ int plait_inject_pop_mpmc(plait_inject_t *queue, void **item)
 
 bool plait_inject_is_empty(plait_inject_t *queue)
 {
-    /* seq_cst: see inject.h. Head first: it only grows and never passes tail, so equal positions mean
-     * that the queue was empty when tail was read. */
+    /* seq_cst: see inject.h. Head first: it only grows and never passes tail, so equal positions
+     * mean that the queue was empty when tail was read. */
     uint64_t head = plait_atomic_load_seq_cst(&queue->head.index);
     uint64_t tail = plait_atomic_load_seq_cst(&queue->tail.index);
     return position_of(head) == position_of(tail);

@@ -1,9 +1,9 @@
 /* park: how idle workers sleep and how producers wake them.
  *
- * Invariants: a worker's bit in `announced` is set by that worker alone, in prepare, and cleared once, by the
- * worker itself or by one producer, which has then chosen it and sets its `notified`. A worker blocks only
- * while `notified` is 0. A fence lies between the announcement and the worker's last look, and one between a
- * producer's publication and its look at the announcements.
+ * Invariants: a worker's bit in `announced` is set by that worker alone, in prepare, and cleared
+ * once, by the worker itself or by one producer, which has then chosen it and sets its `notified`.
+ * A worker blocks only while `notified` is 0. A fence lies between the announcement and the
+ * worker's last look, and one between a producer's publication and its look at the announcements.
  * Who may call: see park.h.
  * Design: docs/design/park.md
  */
@@ -21,20 +21,23 @@ static uint64_t bit_of(unsigned id)
     return (uint64_t)1 << (id % WORKERS_PER_MASK);
 }
 
-/* The announcements in a mask, read after everything that the caller did before publication_fence. */
+/* The announcements in a mask, read after everything that the caller did before
+ * publication_fence. */
 static uint64_t announced_in(plait_park_t *park, unsigned mask)
 {
 #if PLAIT_TSAN
-    /* In place of the fences: two read-modify-writes of one word are ordered. If this one comes first, prepare's
-     * reads from it and acquires the publication; otherwise it sees the announcement. Not used outside
-     * TSan since it would write the line that all producers share. */
+    /* In place of the fences: two read-modify-writes of one word are ordered. If this one comes
+     * first, prepare's reads from it and acquires the publication; otherwise it sees the
+     * announcement. Not used outside TSan since it would write the line that all producers
+     * share. */
     return plait_atomic_add_acq_rel(&park->announced[mask], (uint64_t)0);
 #else
     return plait_atomic_load_relaxed(&park->announced[mask]); /* relaxed: the fence orders it */
 #endif
 }
 
-/* Pairs with the fence in prepare: of a publication and an announcement, one side at least sees the other's. */
+/* Pairs with the fence in prepare: of a publication and an announcement, one side at least sees
+ * the other's. */
 static void publication_fence(void)
 {
 #if !PLAIT_TSAN
@@ -69,8 +72,8 @@ void plait_park_fini(plait_park_t *park)
 
 void plait_park_prepare_worker(plait_park_t *park, unsigned id)
 {
-    /* relaxed: erases a stale notification only. A producer that chooses this worker from now on has seen
-     * the bit below, so its store comes after this one. */
+    /* relaxed: erases a stale notification only. A producer that chooses this worker from now on
+     * has seen the bit below, so its store comes after this one. */
     plait_atomic_store_relaxed(&park->slots[id].notified, (uint32_t)0);
     /* acq_rel: the release is for that; the acquire pairs with the producers' clearing of bits. */
     plait_atomic_or_acq_rel(mask_of(park, id), bit_of(id));
@@ -83,8 +86,9 @@ void plait_park_prepare_worker(plait_park_t *park, unsigned id)
 /* Takes the announcement back; false where a producer has chosen the worker first. */
 static bool retract(plait_park_t *park, unsigned id)
 {
-    /* acquire, both: where the bit is gone, pairs with the release in choose: the producer's work is
-     * visible. The load spares the usual case of a woken worker a write to the shared line. */
+    /* acquire, both: where the bit is gone, pairs with the release in choose: the producer's
+     * work is visible. The load spares the usual case of a woken worker a write to the shared
+     * line. */
     if (!(plait_atomic_load_acquire(mask_of(park, id)) & bit_of(id)))
         return false;
     return plait_atomic_and_acq_rel(mask_of(park, id), ~bit_of(id)) & bit_of(id);
@@ -124,8 +128,8 @@ static unsigned lowest(uint64_t bits)
     return (unsigned)__builtin_ctzll(bits);
 }
 
-/* Chooses one worker of a mask: its number there, or -1. The lowest, so that a pool with little to do keeps
- * using the same few. */
+/* Chooses one worker of a mask: its number there, or -1. The lowest, so that a pool with little
+ * to do keeps using the same few. */
 static int choose(plait_park_t *park, unsigned mask)
 {
     uint64_t seen = announced_in(park, mask);
@@ -167,7 +171,9 @@ void plait_park_wake_all(plait_park_t *park)
 unsigned plait_park_sleepers(plait_park_t *park)
 {
     unsigned sleepers = 0;
-    for (unsigned mask = 0; mask < park->masks; mask++) /* relaxed: a snapshot */
-        sleepers += (unsigned)__builtin_popcountll(plait_atomic_load_relaxed(&park->announced[mask]));
+    for (unsigned mask = 0; mask < park->masks; mask++) {
+        uint64_t announced = plait_atomic_load_relaxed(&park->announced[mask]); /* a snapshot */
+        sleepers += (unsigned)__builtin_popcountll(announced);
+    }
     return sleepers;
 }

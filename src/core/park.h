@@ -1,9 +1,10 @@
-/* park: how idle workers sleep and how producers wake them without a lock and without losing a wake-up.
+/* park: how idle workers sleep and how producers wake them without a lock and without losing a
+ * wake-up.
  *
- * A worker that finds nothing: prepare, look at every queue once more, then either cancel (found something)
- * or park. A producer: make the work visible, then wake. The Dekker-like pair (prepare's announcement before
- * the worker's last look; the producer's publication before its look at the announcement) is why nothing is
- * lost: docs/design/park.md, tests/model/park.
+ * A worker that finds nothing: prepare, look at every queue once more, then either cancel (found
+ * something) or park. A producer: make the work visible, then wake. The Dekker-like pair (prepare's
+ * announcement before the worker's last look; the producer's publication before its look at the
+ * announcement) is why nothing is lost: docs/design/park.md, tests/model/park.
  */
 #ifndef PLAIT_CORE_PARK_H
 #define PLAIT_CORE_PARK_H
@@ -20,7 +21,8 @@ typedef struct plait_park plait_park_t;
 
 /* One worker's place to sleep, on a cache line of its own. */
 typedef struct plait_park_slot {
-    PLAIT_ATOMIC(uint32_t) notified; /* 0: by its worker in prepare; 1: by the producer that chose it */
+    /* Set to 0 by its worker in prepare, to 1 by the producer that chose it. */
+    PLAIT_ATOMIC(uint32_t) notified;
     char pad[PLAIT_PRIM_CACHE_LINE - sizeof(uint32_t)];
 } plait_park_slot_t;
 
@@ -33,36 +35,38 @@ struct plait_park {
 
     char pad0[PLAIT_PRIM_CACHE_LINE];
 
-    /* Written by workers and producers, read by every producer. Bit id % 64 of mask id / 64 is set: worker
-     * id is about to sleep or sleeps, and no producer has chosen it yet. Who clears the bit decides. */
+    /* Written by workers and producers, read by every producer. Bit id % 64 of mask id / 64 is
+     * set: worker id is about to sleep or sleeps, and no producer has chosen it yet. Who clears
+     * the bit decides. */
     PLAIT_ATOMIC(uint64_t) announced[PLAIT_PARK_MASKS];
 
     char pad1[PLAIT_PRIM_CACHE_LINE];
 };
 
-/* For workers numbered 0 .. workers-1; `alloc` outlives it. PLAIT_OK, PLAIT_NOMEM, or PLAIT_INVALID for
- * no workers or more than PLAIT_PARK_WORKERS_MAX. */
+/* For workers numbered 0 .. workers-1; `alloc` outlives it. PLAIT_OK, PLAIT_NOMEM, or
+ * PLAIT_INVALID for no workers or more than PLAIT_PARK_WORKERS_MAX. */
 int plait_park_init(plait_park_t *park, unsigned workers, const plait_alloc_t *alloc);
 
 /* No other thread may use it any more: not even a producer on its way out of wake_one. */
 void plait_park_fini(plait_park_t *park);
 
-/* Worker `id` announces that it is about to sleep. After it, it must look at every queue once more, and
- * then call exactly one of cancel and wait. */
+/* Worker `id` announces that it is about to sleep. After it, it must look at every queue once
+ * more, and then call exactly one of cancel and wait. */
 void plait_park_prepare_worker(plait_park_t *park, unsigned id);
 
-/* Found something after all; does not block. If a producer had already chosen this worker, the wake-up is
- * passed on to another: this worker may be busy for long with what it found, and that may not be what the
- * producer made visible. */
+/* Found something after all; does not block. If a producer had already chosen this worker, the
+ * wake-up is passed on to another: this worker may be busy for long with what it found, and that
+ * may not be what the producer made visible. */
 void plait_park_cancel_worker(plait_park_t *park, unsigned id);
 
-/* Blocks until woken or the deadline: PLAIT_OK (look for work again; seldom for nothing), PLAIT_TIMEOUT.
- * Worker `id` only, after prepare. Afterwards the worker is not announced any more. */
+/* Blocks until woken or the deadline: PLAIT_OK (look for work again; seldom for nothing),
+ * PLAIT_TIMEOUT. Worker `id` only, after prepare. Afterwards the worker is not announced any
+ * more. */
 int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline);
 
-/* Any thread, after making work visible: wakes one sleeping (or preparing) worker if there is one; returns
- * whether it did. Where nobody sleeps: one fence and one shared load (one for every 64 workers), no system
- * call. Calls one after the other choose different workers. */
+/* Any thread, after making work visible: wakes one sleeping (or preparing) worker if there is
+ * one; returns whether it did. Where nobody sleeps: one fence and one shared load (one for every
+ * 64 workers), no system call. Calls one after the other choose different workers. */
 bool plait_park_wake_one(plait_park_t *park);
 
 /* Any thread: wakes every one that sleeps or prepares to. */

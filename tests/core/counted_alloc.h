@@ -12,7 +12,8 @@ struct counted {
     atomic_bool fails;
 };
 
-static inline void *counted_allocate(void *context, size_t size) {
+static inline void *counted_allocate(void *context, size_t size)
+{
     struct counted *counted = context;
     if (atomic_load(&counted->fails))
         return NULL;
@@ -21,7 +22,8 @@ static inline void *counted_allocate(void *context, size_t size) {
     return malloc(size);
 }
 
-static inline void *counted_resize(void *context, void *block, size_t size) {
+static inline void *counted_resize(void *context, void *block, size_t size)
+{
     struct counted *counted = context;
     if (atomic_load(&counted->fails))
         return NULL;
@@ -30,14 +32,16 @@ static inline void *counted_resize(void *context, void *block, size_t size) {
     return realloc(block, size);
 }
 
-static inline void counted_release(void *context, void *block) {
+static inline void counted_release(void *context, void *block)
+{
     struct counted *counted = context;
     if (block != NULL)
         atomic_fetch_sub(&counted->live, 1);
     free(block);
 }
 
-static inline void counted_init(struct counted *counted) {
+static inline void counted_init(struct counted *counted)
+{
     counted->alloc = (plait_alloc_t){
         .context = counted,
         .allocate = counted_allocate,

@@ -1,5 +1,6 @@
-/* Tests of core/deque. The stresses note every item in a plain (not atomic) counter of its own: a lost item
- * shows as 0, a duplicated one as 2, and an unordered hand-over as a data race under ThreadSanitizer. */
+/* Tests of core/deque. The stresses note every item in a plain (not atomic) counter of its own:
+ * a lost item shows as 0, a duplicated one as 2, and an unordered hand-over as a data race under
+ * ThreadSanitizer. */
 #include "counted_alloc.h" /* first: it sets the feature macros */
 
 #include "core/deque.h"
@@ -11,18 +12,21 @@ struct item {
     int taken;
 };
 
-static void *fake(intptr_t number) {
+static void *fake(intptr_t number)
+{
     return (void *)number;
 }
 
-TEST(init_refuses_odd_capacities) {
+TEST(init_refuses_odd_capacities)
+{
     plait_deque_t deque;
     CHECK_EQ(plait_deque_init(&deque, 0, &plait_alloc_system), PLAIT_INVALID);
     CHECK_EQ(plait_deque_init(&deque, 3, &plait_alloc_system), PLAIT_INVALID);
     CHECK_EQ(plait_deque_init(&deque, (size_t)1 << 63, &plait_alloc_system), PLAIT_NOMEM);
 }
 
-TEST(empty) {
+TEST(empty)
+{
     plait_deque_t deque;
     void *item = NULL;
     REQUIRE(plait_deque_init(&deque, 2, &plait_alloc_system) == PLAIT_OK);
@@ -40,7 +44,8 @@ TEST(empty) {
     plait_deque_fini(&deque);
 }
 
-TEST(newest_for_owner_oldest_for_thief) {
+TEST(newest_for_owner_oldest_for_thief)
+{
     plait_deque_t deque;
     void *item;
     REQUIRE(plait_deque_init(&deque, 8, &plait_alloc_system) == PLAIT_OK);
@@ -60,7 +65,8 @@ TEST(newest_for_owner_oldest_for_thief) {
     plait_deque_fini(&deque);
 }
 
-TEST(grows) {
+TEST(grows)
+{
     enum { COUNT = 100000 };
     struct counted counted;
     plait_deque_t deque;
@@ -84,7 +90,8 @@ TEST(grows) {
 }
 
 /* Indices go round the ring, and past 32 bits, without growing it. */
-TEST(indices_wrap) {
+TEST(indices_wrap)
+{
     struct counted counted;
     plait_deque_t deque;
     void *item;
@@ -110,7 +117,8 @@ TEST(indices_wrap) {
     CHECK_EQ(counted.live, 0);
 }
 
-TEST(no_memory_leaves_it_intact) {
+TEST(no_memory_leaves_it_intact)
+{
     struct counted counted;
     plait_deque_t deque;
     void *item;
@@ -145,13 +153,15 @@ struct stress {
     atomic_bool done;  /* the owner has popped until empty */
 };
 
-static void note(struct item *item, int expected) {
+static void note(struct item *item, int expected)
+{
     if (expected >= 0)
         CHECK_EQ(item->number, expected);
     item->taken++;
 }
 
-static void own(struct stress *stress) {
+static void own(struct stress *stress)
+{
     uint64_t random = test_random_start(0);
     void *item;
     for (int pushed = 0; pushed < stress->count;) {
@@ -160,7 +170,8 @@ static void own(struct stress *stress) {
             stress->items[pushed].number = pushed;
             CHECK_EQ(plait_deque_push_owner(&stress->deque, &stress->items[pushed]), PLAIT_OK);
         }
-        for (int pops = (int)test_random_below(&random, (uint64_t)stress->burst + 1); pops > 0; pops--)
+        int pops = (int)test_random_below(&random, (uint64_t)stress->burst + 1);
+        for (; pops > 0; pops--)
             if (plait_deque_pop_owner(&stress->deque, &item) == PLAIT_OK)
                 note(item, -1);
     }
@@ -169,7 +180,8 @@ static void own(struct stress *stress) {
     atomic_store(&stress->done, true);
 }
 
-static void thieve(struct stress *stress) {
+static void thieve(struct stress *stress)
+{
     int last = -1;
     while (!atomic_load(&stress->done)) {
         void *stolen;
@@ -185,14 +197,16 @@ static void thieve(struct stress *stress) {
     }
 }
 
-static void stress_thread(int index, void *argument) {
+static void stress_thread(int index, void *argument)
+{
     if (index == 0)
         own(argument);
     else
         thieve(argument);
 }
 
-static void run_stress(int thieves, int count, size_t capacity, int burst) {
+static void run_stress(int thieves, int count, size_t capacity, int burst)
+{
     struct counted counted;
     struct stress stress = {.count = count, .burst = burst};
     counted_init(&counted);
@@ -208,22 +222,26 @@ static void run_stress(int thieves, int count, size_t capacity, int burst) {
     free(stress.items);
 }
 
-TEST(stress_one_thief) {
+TEST(stress_one_thief)
+{
     run_stress(1, test_scaled(2000000), 64, 32);
 }
 
-TEST(stress_four_thieves) {
+TEST(stress_four_thieves)
+{
     run_stress(4, test_scaled(1000000), 64, 32);
 }
 
 /* The owner and the thieves meet at the last item nearly every time. */
-TEST(stress_last_item) {
+TEST(stress_last_item)
+{
     for (int thieves = 1; thieves <= 3; thieves++)
         run_stress(thieves, test_scaled(500000), 2, 1);
 }
 
 /* From one slot up, again and again, under theft. */
-TEST(stress_growth) {
+TEST(stress_growth)
+{
     for (int round = 0; round < test_scaled(200); round++)
         run_stress(1 + round % 4, 3000, 1, 1000);
 }

@@ -1,28 +1,33 @@
-/* Tests of core/inject. As in test_deque.c the stresses note every item in a plain counter of its own. */
+/* Tests of core/inject. As in test_deque.c the stresses note every item in a plain counter of
+ * its own. */
 #include "counted_alloc.h" /* first: it sets the feature macros */
 
 #include "core/inject.h"
 
 #include <unistd.h>
 
-static void *fake(intptr_t number) {
+static void *fake(intptr_t number)
+{
     return (void *)number;
 }
 
-static void check_pop(plait_inject_t *queue, intptr_t expected) {
+static void check_pop(plait_inject_t *queue, intptr_t expected)
+{
     void *item = NULL;
     CHECK_EQ(plait_inject_pop_mpmc(queue, &item), PLAIT_OK);
     CHECK(item == fake(expected));
 }
 
-static void check_empty(plait_inject_t *queue) {
+static void check_empty(plait_inject_t *queue)
+{
     void *item = NULL;
     CHECK(plait_inject_is_empty(queue));
     CHECK_EQ(plait_inject_pop_mpmc(queue, &item), PLAIT_EMPTY);
     CHECK(item == NULL);
 }
 
-TEST(first_in_first_out) {
+TEST(first_in_first_out)
+{
     enum { COUNT = 10 * PLAIT_INJECT_LAP };
     struct counted counted;
     plait_inject_t queue;
@@ -42,8 +47,10 @@ TEST(first_in_first_out) {
     CHECK_EQ(counted.live, 0);
 }
 
-/* Every distance between the ends, at every place in a segment; segments are reused, not allocated. */
-TEST(ends_meet_everywhere) {
+/* Every distance between the ends, at every place in a segment; segments are reused, not
+ * allocated. */
+TEST(ends_meet_everywhere)
+{
     struct counted counted;
     plait_inject_t queue;
     counted_init(&counted);
@@ -65,7 +72,8 @@ TEST(ends_meet_everywhere) {
     CHECK_EQ(counted.live, 0);
 }
 
-TEST(fini_with_items) {
+TEST(fini_with_items)
+{
     struct counted counted;
     counted_init(&counted);
     for (int items = 0; items <= 3 * PLAIT_INJECT_LAP; items++) {
@@ -80,7 +88,8 @@ TEST(fini_with_items) {
     }
 }
 
-TEST(no_memory_leaves_it_intact) {
+TEST(no_memory_leaves_it_intact)
+{
     struct counted counted;
     plait_inject_t queue;
     counted_init(&counted);
@@ -123,7 +132,8 @@ struct stress {
     atomic_int popped; /* by all consumers */
 };
 
-static void produce(struct stress *stress, int producer) {
+static void produce(struct stress *stress, int producer)
+{
     for (int i = 0; i < stress->count; i++) {
         struct item *item = &stress->items[producer][i];
         item->producer = producer;
@@ -132,7 +142,8 @@ static void produce(struct stress *stress, int producer) {
     }
 }
 
-static void consume(struct stress *stress) {
+static void consume(struct stress *stress)
+{
     int last[SIDE_MAX] = {-1, -1, -1, -1}; /* a producer's items come in its order */
     while (atomic_load(&stress->popped) < stress->producers * stress->count) {
         void *popped;
@@ -148,7 +159,8 @@ static void consume(struct stress *stress) {
     }
 }
 
-static void stress_thread(int index, void *argument) {
+static void stress_thread(int index, void *argument)
+{
     struct stress *stress = argument;
     if (index < stress->producers)
         produce(stress, index);
@@ -156,7 +168,8 @@ static void stress_thread(int index, void *argument) {
         consume(stress);
 }
 
-static void run_stress(int producers, int consumers, int count) {
+static void run_stress(int producers, int consumers, int count)
+{
     struct counted counted;
     struct stress stress = {.producers = producers, .count = count};
     counted_init(&counted);
@@ -178,18 +191,22 @@ static void run_stress(int producers, int consumers, int count) {
     CHECK_EQ(counted.live, 0);
 }
 
-TEST(stress_one_to_one) {
+TEST(stress_one_to_one)
+{
     run_stress(1, 1, test_scaled(2000000));
 }
 
-TEST(stress_all_pairings) {
+TEST(stress_all_pairings)
+{
     for (int producers = 1; producers <= SIDE_MAX; producers++)
         for (int consumers = 1; consumers <= SIDE_MAX; consumers++)
             run_stress(producers, consumers, test_scaled(100000));
 }
 
-/* Everybody pushes one and pops one: as many were pushed as were popped or more, so none hears EMPTY. */
-static void push_then_pop(int index, void *argument) {
+/* Everybody pushes one and pops one: as many were pushed as were popped or more, so none hears
+ * EMPTY. */
+static void push_then_pop(int index, void *argument)
+{
     struct stress *stress = argument;
     for (int i = 0; i < stress->count; i++) {
         struct item *item = &stress->items[index][i];
@@ -200,7 +217,8 @@ static void push_then_pop(int index, void *argument) {
     }
 }
 
-TEST(stress_never_empty) {
+TEST(stress_never_empty)
+{
     struct stress stress = {.producers = SIDE_MAX, .count = test_scaled(300000)};
     REQUIRE(plait_inject_init(&stress.queue, &plait_alloc_system) == PLAIT_OK);
     for (int i = 0; i < SIDE_MAX; i++)

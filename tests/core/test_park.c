@@ -1,4 +1,5 @@
-/* Tests of core/park. A lost wake-up shows as a hang, which the watchdog (alarm) turns into a failure. */
+/* Tests of core/park. A lost wake-up shows as a hang, which the watchdog (alarm) turns into a
+ * failure. */
 #include "counted_alloc.h" /* first: it sets the feature macros */
 
 #include "core/deque.h"
@@ -9,11 +10,13 @@
 
 enum { MILLISECOND = 1000000 };
 
-static int64_t soon(void) {
+static int64_t soon(void)
+{
     return plait_prim_now() + 2 * MILLISECOND;
 }
 
-TEST(init_refuses_numbers) {
+TEST(init_refuses_numbers)
+{
     plait_park_t park;
     struct counted counted;
     counted_init(&counted);
@@ -24,7 +27,8 @@ TEST(init_refuses_numbers) {
     CHECK_EQ(counted.live, 0);
 }
 
-TEST(nobody_sleeps) {
+TEST(nobody_sleeps)
+{
     plait_park_t park;
     REQUIRE(plait_park_init(&park, 3, &plait_alloc_system) == PLAIT_OK);
     CHECK(!plait_park_wake_one(&park));
@@ -33,7 +37,8 @@ TEST(nobody_sleeps) {
     plait_park_fini(&park);
 }
 
-TEST(cancel_takes_back) {
+TEST(cancel_takes_back)
+{
     plait_park_t park;
     REQUIRE(plait_park_init(&park, 2, &plait_alloc_system) == PLAIT_OK);
     plait_park_prepare_worker(&park, 1);
@@ -44,7 +49,8 @@ TEST(cancel_takes_back) {
     plait_park_fini(&park);
 }
 
-TEST(timeout_takes_back) {
+TEST(timeout_takes_back)
+{
     plait_park_t park;
     REQUIRE(plait_park_init(&park, 1, &plait_alloc_system) == PLAIT_OK);
     for (int i = 0; i < 3; i++) {
@@ -56,7 +62,8 @@ TEST(timeout_takes_back) {
     plait_park_fini(&park);
 }
 
-TEST(wake_before_wait_is_kept) {
+TEST(wake_before_wait_is_kept)
+{
     plait_park_t park;
     REQUIRE(plait_park_init(&park, 1, &plait_alloc_system) == PLAIT_OK);
     plait_park_prepare_worker(&park, 0);
@@ -69,7 +76,8 @@ TEST(wake_before_wait_is_kept) {
     plait_park_fini(&park);
 }
 
-TEST(wakes_choose_different_workers) {
+TEST(wakes_choose_different_workers)
+{
     enum { WORKERS = 150 }; /* three masks */
     plait_park_t park;
     REQUIRE(plait_park_init(&park, WORKERS, &plait_alloc_system) == PLAIT_OK);
@@ -85,7 +93,8 @@ TEST(wakes_choose_different_workers) {
     plait_park_fini(&park);
 }
 
-TEST(wake_all_wakes_all) {
+TEST(wake_all_wakes_all)
+{
     enum { WORKERS = 130 };
     plait_park_t park;
     REQUIRE(plait_park_init(&park, WORKERS, &plait_alloc_system) == PLAIT_OK);
@@ -98,7 +107,8 @@ TEST(wake_all_wakes_all) {
     plait_park_fini(&park);
 }
 
-TEST(cancel_passes_a_wake_on) {
+TEST(cancel_passes_a_wake_on)
+{
     plait_park_t park;
     REQUIRE(plait_park_init(&park, 2, &plait_alloc_system) == PLAIT_OK);
     plait_park_prepare_worker(&park, 0);
@@ -118,7 +128,8 @@ struct ping_pong {
     int rounds;
 };
 
-static void play(int index, void *argument) {
+static void play(int index, void *argument)
+{
     struct ping_pong *game = argument;
     for (int round = index; round < game->rounds; round += 2) {
         while (atomic_load_explicit(&game->ball, memory_order_acquire) != round) {
@@ -133,7 +144,8 @@ static void play(int index, void *argument) {
     }
 }
 
-TEST(ping_pong) {
+TEST(ping_pong)
+{
     struct ping_pong game = {.rounds = test_scaled(200000)};
     REQUIRE(plait_park_init(&game.park, 2, &plait_alloc_system) == PLAIT_OK);
     alarm(200);
@@ -158,7 +170,8 @@ struct crew {
     atomic_bool closed;
 };
 
-static void crew_produce(struct crew *crew, int index) {
+static void crew_produce(struct crew *crew, int index)
+{
     uint64_t random = test_random_start((uint64_t)index);
     for (int i = 0; i < crew->count; i++) {
         CHECK_EQ(plait_inject_push_mpmc(&crew->queue, crew), PLAIT_OK);
@@ -168,7 +181,8 @@ static void crew_produce(struct crew *crew, int index) {
     }
 }
 
-static bool crew_take(struct crew *crew) {
+static bool crew_take(struct crew *crew)
+{
     void *item;
     if (plait_inject_pop_mpmc(&crew->queue, &item) != PLAIT_OK)
         return false;
@@ -179,7 +193,8 @@ static bool crew_take(struct crew *crew) {
     return true;
 }
 
-static void crew_work(struct crew *crew, unsigned id) {
+static void crew_work(struct crew *crew, unsigned id)
+{
     for (;;) {
         while (crew_take(crew)) {
         }
@@ -197,7 +212,8 @@ static void crew_work(struct crew *crew, unsigned id) {
     }
 }
 
-static void crew_thread(int index, void *argument) {
+static void crew_thread(int index, void *argument)
+{
     struct crew *crew = argument;
     if (index < crew->producers)
         crew_produce(crew, index);
@@ -205,7 +221,8 @@ static void crew_thread(int index, void *argument) {
         crew_work(crew, (unsigned)(index - crew->producers));
 }
 
-static void run_crew(int producers, int workers, int count, bool timed, bool dawdle) {
+static void run_crew(int producers, int workers, int count, bool timed, bool dawdle)
+{
     struct crew crew = {.producers = producers, .count = count, .timed = timed, .dawdle = dawdle};
     REQUIRE(plait_park_init(&crew.park, WORKERS_MAX, &plait_alloc_system) == PLAIT_OK);
     REQUIRE(plait_inject_init(&crew.queue, &plait_alloc_system) == PLAIT_OK);
@@ -218,19 +235,22 @@ static void run_crew(int producers, int workers, int count, bool timed, bool daw
     plait_park_fini(&crew.park);
 }
 
-TEST(crew_all_pairings) {
+TEST(crew_all_pairings)
+{
     for (int producers = 1; producers <= 3; producers++)
         for (int workers = 1; workers <= WORKERS_MAX; workers++)
             run_crew(producers, workers, test_scaled(50000), false, false);
 }
 
-TEST(crew_asleep_most_of_the_time) {
+TEST(crew_asleep_most_of_the_time)
+{
     for (int producers = 1; producers <= 2; producers++)
         for (int workers = 1; workers <= WORKERS_MAX; workers++)
             run_crew(producers, workers, test_scaled(6000), false, true);
 }
 
-TEST(crew_with_deadlines) {
+TEST(crew_with_deadlines)
+{
     for (int workers = 1; workers <= 3; workers++)
         run_crew(2, workers, test_scaled(6000), true, true);
 }
@@ -246,7 +266,8 @@ struct meeting {
     atomic_int present;    /* workers that hold an item of this round */
 };
 
-static void meet(struct meeting *meeting, unsigned id) {
+static void meet(struct meeting *meeting, unsigned id)
+{
     for (int round = 1; round <= meeting->rounds; round++) {
         void *item;
         int result;
@@ -265,7 +286,8 @@ static void meet(struct meeting *meeting, unsigned id) {
     }
 }
 
-static void call_meetings(struct meeting *meeting) {
+static void call_meetings(struct meeting *meeting)
+{
     for (int round = 1; round <= meeting->rounds; round++) {
         atomic_store(&meeting->present, 0);
         atomic_store(&meeting->generation, round);
@@ -279,7 +301,8 @@ static void call_meetings(struct meeting *meeting) {
     }
 }
 
-static void meeting_thread(int index, void *argument) {
+static void meeting_thread(int index, void *argument)
+{
     struct meeting *meeting = argument;
     if (index == 0)
         call_meetings(meeting);
@@ -287,7 +310,8 @@ static void meeting_thread(int index, void *argument) {
         meet(meeting, (unsigned)index - 1);
 }
 
-TEST(as_many_wake_as_were_called) {
+TEST(as_many_wake_as_were_called)
+{
     for (int workers = 1; workers <= 4; workers++) {
         struct meeting meeting = {.workers = workers, .rounds = test_scaled(5000)};
         REQUIRE(plait_park_init(&meeting.park, (unsigned)workers, &plait_alloc_system) == PLAIT_OK);

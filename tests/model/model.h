@@ -1,10 +1,11 @@
 /* What the models share: an allocator, the parts of prim that the core waits with, and a runner.
  *
- * A model file, compiled with -DPLAIT_MODEL, includes this header and then the shipped .c files, defines suites
- * (classes after rl::test_suite), and ends with MODEL_MAIN(name, searches). The program prints a line for each
- * search and exits with 1 at the first that fails, which is what a mutant is expected to do; `-v` prints the
- * history of a failure. With -DMODEL_ONLY=suite it has that suite only (which compiles faster), and takes
- * arguments: full, bound N, or random N; a further one is as -v.
+ * A model file, compiled with -DPLAIT_MODEL, includes this header and then the shipped .c files,
+ * defines suites (classes after rl::test_suite), and ends with MODEL_MAIN(name, searches). The
+ * program prints a line for each search and exits with 1 at the first that fails, which is what a
+ * mutant is expected to do; `-v` prints the history of a failure. With -DMODEL_ONLY=suite it has
+ * that suite only (which compiles faster), and takes arguments: full, bound N, or random N; a
+ * further one is as -v.
  */
 #ifndef PLAIT_TESTS_MODEL_MODEL_H
 #define PLAIT_TESTS_MODEL_MODEL_H
@@ -62,7 +63,8 @@ static void release(void *, void *address)
     rl::preemption_disabler whole(rl::ctx());
     block *found = block_of(address);
     if (!found || found->start != address) {
-        rl::ctx().fail_test("release of a block that is not live", rl::test_result_double_free, RL_INFO);
+        rl::ctx().fail_test("release of a block that is not live", rl::test_result_double_free,
+                            RL_INFO);
         return;
     }
     (*found->shadow)(RL_INFO).store(1); /* a race with any access that is not ordered before */
@@ -97,8 +99,9 @@ static void unmake(T *object)
 
 /* ---- a futex ----
  *
- * As the kernel has it: compare and enqueue are one step with respect to wake, on the newest value of the
- * word. Unlike Relacy's own futex it orders nothing else, so that the code under test cannot lean on it.
+ * As the kernel has it: compare and enqueue are one step with respect to wake, on the newest value
+ * of the word. Unlike Relacy's own futex it orders nothing else, so that the code under test cannot
+ * lean on it.
  */
 
 enum { FUTEX_WORDS_MAX = 8, FUTEX_THREADS_MAX = 8 };
@@ -149,8 +152,8 @@ int plait_prim_wait(const volatile void *word, uint32_t expected, int64_t deadli
     c.sched();
     rl::atomic<uint32_t> *value = (rl::atomic<uint32_t> *)const_cast<void *>(word);
     if (touch(value, RL_INFO)->debug_value() != expected) {
-        /* The kernel has read the word in this thread's name, so the thread itself will not read older
-         * values that it has seen before: what Relacy notes for a yield. */
+        /* The kernel has read the word in this thread's name, so the thread itself will not read
+         * older values that it has seen before: what Relacy notes for a yield. */
         c.threadx_->last_yield_ = c.threadx_->own_acq_rel_order_;
         return PLAIT_OK;
     }
@@ -194,8 +197,8 @@ struct silence : std::streambuf {
     int overflow(int c) { return c; }
 };
 
-/* Runs one search and prints its line; exits at a failure. (Not by rl::simulate, which would compile every
- * scheduler for every suite.) */
+/* Runs one search and prints its line; exits at a failure. (Not by rl::simulate, which would
+ * compile every scheduler for every suite.) */
 template<typename suite, typename scheduler>
 static void search(const char *name, const char *how, rl::test_params &params)
 {
@@ -241,7 +244,8 @@ static void exhaust(const char *name, unsigned bound)
     search<suite, rl::context_bound_scheduler<suite::params::thread_count> >(name, how, params);
 }
 
-/* Random executions, which also let a load be late by two stores where the searches let it be by one. */
+/* Random executions, which also let a load be late by two stores where the searches let it be by
+ * one. */
 template<typename suite>
 static void sample(const char *name, unsigned executions)
 {
@@ -266,10 +270,11 @@ static void search_as_told(const char *name, int argc, char **argv)
 #define MODEL_NAME_(text) #text
 #define MODEL_NAME(suite) MODEL_NAME_(suite)
 
-/* `searches` is a macro of three parameters: E(suite, bound, name) for a search, S(suite, executions, name)
- * for random executions, and the name, which it passes on. */
+/* `searches` is a macro of three parameters: E(suite, bound, name) for a search, S(suite,
+ * executions, name) for random executions, and the name, which it passes on. */
 #define MODEL_EXHAUST(suite, bound, model) plait_model::exhaust<suite>(model "." #suite, bound);
-#define MODEL_SAMPLE(suite, executions, model) plait_model::sample<suite>(model "." #suite, executions);
+#define MODEL_SAMPLE(suite, executions, model)                                                     \
+    plait_model::sample<suite>(model "." #suite, executions);
 #ifdef MODEL_ONLY
 #define MODEL_MAIN(model, searches)                                                                \
     int main(int argc, char **argv)                                                                \

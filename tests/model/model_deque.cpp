@@ -5,8 +5,9 @@
 
 using namespace plait_model;
 
-/* One owner, some thieves, up to four numbered items. Every suite checks that each item comes out once, with
- * what was written before its push; that a thief sees numbers grow; that the owner pops the newest. */
+/* One owner, some thieves, up to four numbered items. Every suite checks that each item comes
+ * out once, with what was written before its push; that a thief sees numbers grow; that the
+ * owner pops the newest. */
 enum { ITEMS_MAX = 4 };
 
 template<typename derived, int threads>
@@ -84,7 +85,8 @@ struct deque_suite : rl::test_suite<derived, threads> {
     }
 };
 
-/* Both ends meet over two items: the pop must not take at the bottom what the thief takes at the top. */
+/* Both ends meet over two items: the pop must not take at the bottom what the thief takes at the
+ * top. */
 struct last_items : deque_suite<last_items, 2> {
     void before() { start(2); }
 
@@ -103,7 +105,8 @@ struct last_items : deque_suite<last_items, 2> {
     }
 };
 
-/* The owner pops an empty deque, pushes, pops: bottom goes down and comes back under the thief's eyes. */
+/* The owner pops an empty deque, pushes, pops: bottom goes down and comes back under the thief's
+ * eyes. */
 struct empty_pops : deque_suite<empty_pops, 2> {
     void before() { start(1); }
 

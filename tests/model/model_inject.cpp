@@ -1,5 +1,5 @@
-/* Models of core/inject.c, with segments of two slots (one with -DPLAIT_INJECT_LAP=2), so that a few items cross
- * several. What they cover: docs/design/inject.md */
+/* Models of core/inject.c, with segments of two slots (one with -DPLAIT_INJECT_LAP=2), so that a
+ * few items cross several. What they cover: docs/design/inject.md */
 #ifndef PLAIT_INJECT_LAP
 #define PLAIT_INJECT_LAP 3
 #endif
@@ -10,8 +10,8 @@
 
 using namespace plait_model;
 
-/* Numbered items. Every suite checks that each comes out once, with what was written before its push, and that
- * the items of one pusher come to one popper in order. */
+/* Numbered items. Every suite checks that each comes out once, with what was written before its
+ * push, and that the items of one pusher come to one popper in order. */
 enum { ITEMS_MAX = 8, PUSHERS_MAX = 4 };
 
 template<typename derived, int threads>
@@ -244,7 +244,8 @@ struct reuse_three : inject_suite<reuse_three, 3> {
     }
 };
 
-/* As before with one popper more, so that the one who comes to the reused segment has not touched the spare. */
+/* As before with one popper more, so that the one who comes to the reused segment has not
+ * touched the spare. */
 struct reuse_four : inject_suite<reuse_four, 4> {
     void before()
     {
@@ -308,8 +309,8 @@ struct no_memory : inject_suite<no_memory, 2> {
     }
 };
 
-/* The order of seq_cst operations: each pushes to one queue and looks at the other; one of them sees the
- * other's item. `look` is a pop or is_empty. */
+/* The order of seq_cst operations: each pushes to one queue and looks at the other; one of them
+ * sees the other's item. `look` is a pop or is_empty. */
 template<typename derived>
 struct cross_suite : rl::test_suite<derived, 2> {
     plait_inject_t *queues[2];

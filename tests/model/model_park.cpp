@@ -1,6 +1,7 @@
-/* Models of core/park.c alone, with a counter of items in place of queues. The counter is only ever looked at
- * by a relaxed load first, so that nothing but park's own fences orders a producer's publication and a worker's
- * last look. A lost wake-up shows as a deadlock. What they cover: docs/design/park.md */
+/* Models of core/park.c alone, with a counter of items in place of queues. The counter is only
+ * ever looked at by a relaxed load first, so that nothing but park's own fences orders a
+ * producer's publication and a worker's last look. A lost wake-up shows as a deadlock. What they
+ * cover: docs/design/park.md */
 #include "model.h"
 
 #include "core/park.c"
@@ -31,12 +32,14 @@ struct park_suite : rl::test_suite<derived, threads> {
     {
         int seen = items.load(rl::mo_relaxed, RL_INFO);
         while (seen > 0)
-            if (items.compare_exchange_strong(seen, seen - 1, rl::mo_relaxed, RL_INFO, rl::mo_relaxed, RL_INFO))
+            if (items.compare_exchange_strong(seen, seen - 1, rl::mo_relaxed, RL_INFO,
+                                              rl::mo_relaxed, RL_INFO))
                 return true;
         return false;
     }
 
-    /* One item, as a worker gets it. It looks a last time by taking, as a worker that steals does. */
+    /* One item, as a worker gets it. It looks a last time by taking, as a worker that steals
+     * does. */
     void consume(unsigned worker)
     {
         for (;;) {
@@ -88,8 +91,8 @@ struct twice : park_suite<twice, 2> {
     }
 };
 
-/* Two items for two workers that each take one and stay busy: two wakes must reach two workers, whoever
- * cancels meanwhile. */
+/* Two items for two workers that each take one and stay busy: two wakes must reach two workers,
+ * whoever cancels meanwhile. */
 struct two_workers : park_suite<two_workers, 3> {
     void before() { start(2); }
 
@@ -131,8 +134,9 @@ struct two_to_two : park_suite<two_to_two, 4> {
     }
 };
 
-/* A worker that leaves for good when its wait times out (a pool that shrinks): TIMEOUT must mean that no
- * producer relied on it. The item must then reach the other worker. Who has it closes, and wakes all. */
+/* A worker that leaves for good when its wait times out (a pool that shrinks): TIMEOUT must mean
+ * that no producer relied on it. The item must then reach the other worker. Who has it closes,
+ * and wakes all. */
 struct leaver : park_suite<leaver, 3> {
     rl::atomic<int> closed;
 

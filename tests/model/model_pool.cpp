@@ -1,12 +1,13 @@
-/* Models of the three sources together, as a pool uses them: work is published in a deque or the injector,
- * workers look there, sleep, and are woken. A lost wake-up shows as a deadlock. */
+/* Models of the three sources together, as a pool uses them: work is published in a deque or the
+ * injector, workers look there, sleep, and are woken. A lost wake-up shows as a deadlock. */
 #define PLAIT_INJECT_LAP 3
 
 #include "model.h"
 
 #include "core/deque.c"
 #include "core/inject.c"
-/* deque.c and inject.c keep their helpers to themselves; park.c's names do not collide with theirs. */
+/* deque.c and inject.c keep their helpers to themselves; park.c's names do not collide with
+ * theirs. */
 #include "core/park.c"
 
 using namespace plait_model;
@@ -82,8 +83,8 @@ struct outside_two : outside_suite<outside_two, 3> {
     }
 };
 
-/* From inside: a busy worker pushes to its own deque and does not come back to it (it blocks in its task); the
- * sleeping thief must get the items. */
+/* From inside: a busy worker pushes to its own deque and does not come back to it (it blocks in
+ * its task); the sleeping thief must get the items. */
 struct inside : rl::test_suite<inside, 2> {
     plait_deque_t *deque;
     plait_park_t *park;

@@ -1,16 +1,18 @@
-/* The names of core/atomic.h on Relacy's atomics, so that a model explores the shipped source itself.
+/* The names of core/atomic.h on Relacy's atomics, so that a model explores the shipped source
+ * itself.
  *
- * A model is one C++ file that defines PLAIT_MODEL, includes "model.h", and then includes the shipped .c files.
- * Rules for such sources: the common subset of C11 and C++; every shared atomic is made by plait_atomic_init;
- * memory with atomics in it comes from the caller's plait_alloc_t.
+ * A model is one C++ file that defines PLAIT_MODEL, includes "model.h", and then includes the
+ * shipped .c files. Rules for such sources: the common subset of C11 and C++; every shared atomic
+ * is made by plait_atomic_init; memory with atomics in it comes from the caller's plait_alloc_t.
  *
  * Two additions to what Relacy checks by itself:
- * - atomics are constructed where plait_atomic_init says and destroyed when their block is released;
- * - each block of the model's allocator carries a shadow variable that every access to an atomic in it reads
- *   and its release writes. Thus a release that is not ordered after every access is a data race, even where
- *   this interleaving happened to run the access first.
- * Limits: Relacy runs a thread's operations in program order and lets loads be late, so a load that must not
- * move below a later store (load buffering) is not explored.
+ * - atomics are constructed where plait_atomic_init says and destroyed when their block is
+ *   released;
+ * - each block of the model's allocator carries a shadow variable that every access to an atomic in
+ *   it reads and its release writes. Thus a release that is not ordered after every access is a
+ *   data race, even where this interleaving happened to run the access first.
+ * Limits: Relacy runs a thread's operations in program order and lets loads be late, so a load that
+ * must not move below a later store (load buffering) is not explored.
  */
 #ifndef PLAIT_TESTS_MODEL_RELACY_ATOMIC_H
 #define PLAIT_TESTS_MODEL_RELACY_ATOMIC_H
@@ -165,7 +167,8 @@ static T *touch(T *address, rl::debug_info_param info)
 #define plait_atomic_and_seq_cst(p, v) PLAIT__RMW(p, fetch_and, v, mo_seq_cst)
 
 #define PLAIT__CAS(p, expected, v, success, failure)                                               \
-    PLAIT__AT(p)->compare_exchange_strong(*(expected), v, rl::success, RL_INFO, rl::failure, RL_INFO)
+    PLAIT__AT(p)->compare_exchange_strong(*(expected), v, rl::success, RL_INFO, rl::failure,       \
+                                          RL_INFO)
 #define plait_atomic_cas_relaxed(p, expected, v) PLAIT__CAS(p, expected, v, mo_relaxed, mo_relaxed)
 #define plait_atomic_cas_release(p, expected, v) PLAIT__CAS(p, expected, v, mo_release, mo_relaxed)
 #define plait_atomic_cas_acquire(p, expected, v) PLAIT__CAS(p, expected, v, mo_acquire, mo_relaxed)
