@@ -1,8 +1,8 @@
 /* Codes that every core function returns.
  *
- * 0 is success. A negative code is an error: something broke or was asked wrongly. A positive code is an
- * outcome: the call worked and this is its ordinary answer (nothing there, too late, closed). The core
- * never touches errno or Python's error state; the binding translates in one function.
+ * 0 is success. A negative code is an error: something broke or was asked wrongly. A positive code
+ * is an outcome: the call worked and this is its ordinary answer (nothing there, too late, closed).
+ * The core never touches errno or Python's error state; the binding translates in one function.
  */
 #ifndef PLAIT_ERROR_H
 #define PLAIT_ERROR_H

@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-void plait__assert_failed(const char *unit, const char *file, int line, const char *expression) {
+void plait__assert_failed(const char *unit, const char *file, int line, const char *expression)
+{
     fprintf(stderr, "plait: %s: %s:%d: assertion failed: %s\n", unit, file, line, expression);
     fflush(stderr);
     abort();

@@ -4,10 +4,11 @@
  *   PLAIT_ASSERT(x)            PLAIT_ASSERT_LEVEL 1: preconditions and local invariants
  *   PLAIT_ASSERT_EXPENSIVE(x)  PLAIT_ASSERT_LEVEL 2: walkers (plait_<unit>_is_valid)
  *
- * A failing one prints unit, file, line and expression, and aborts. They are for broken local invariants:
- * corrupt data from files or from other processes is an error code, not an assertion. A source file may
- * define PLAIT_UNIT as its unit's name before it includes this. Without PLAIT_ASSERT_LEVEL it is 0 where
- * NDEBUG is defined, else 1. An expression that is off is compiled, but not evaluated.
+ * A failing one prints unit, file, line and expression, and aborts. They are for broken local
+ * invariants: corrupt data from files or from other processes is an error code, not an assertion. A
+ * source file may define PLAIT_UNIT as its unit's name before it includes this. Without
+ * PLAIT_ASSERT_LEVEL it is 0 where NDEBUG is defined, else 1. An expression that is off is
+ * compiled, but not evaluated.
  */
 #ifndef PLAIT_CORE_ASSERT_H
 #define PLAIT_CORE_ASSERT_H

@@ -4,7 +4,8 @@
  */
 #include "plait/error.h"
 
-const char *plait_error_text(int code) {
+const char *plait_error_text(int code)
+{
     switch (code) {
     case PLAIT_OK:
         return "success";

@@ -1,8 +1,9 @@
 /* heap: an allocator inside a region, owned by one thread, into which any process may free.
  *
- * This file is the interface; heap_internal.h tells what the others hold. The owner's fast path takes a
- * block from, and puts it back to, a page's stack of block numbers; it reads nothing that another process
- * writes. Who may call what: plait/heap.h. Design: docs/design/heap.md
+ * This file is the interface; heap_internal.h tells what the others hold. The owner's fast path
+ * takes a block from, and puts it back to, a page's stack of block numbers; it reads nothing that
+ * another process writes. Who may call what: plait/heap.h.
+ * Design: docs/design/heap.md
  */
 #define PLAIT_UNIT "heap"
 
@@ -12,7 +13,8 @@
 #include <string.h>
 
 #if PLAIT_ASSERT_LEVEL >= 2
-#define FILL_FREED(block, size) memset(block, 0xdf, size) /* so that a use after the release shows */
+#define FILL_FREED(block, size)                                                                    \
+    memset(block, 0xdf, size) /* so that a use after the release shows */
 #else
 #define FILL_FREED(block, size) ((void)0)
 #endif
@@ -21,7 +23,8 @@
 
 /* ---- create, close ---- */
 
-static void fill_classes(plait_heap_t *heap) {
+static void fill_classes(plait_heap_t *heap)
+{
     uint32_t class_index = 0;
     for (uint32_t unit = 0; unit <= PLAIT__HEAP_SMALL_MAX / 64; unit++) {
         while (plait__heap_classes[class_index].block_size < unit * 64)
@@ -30,13 +33,15 @@ static void fill_classes(plait_heap_t *heap) {
     }
 }
 
-int plait_heap_create(plait_heap_t **heap_out, plait_region_t *region) {
+int plait_heap_create(plait_heap_t **heap_out, plait_region_t *region)
+{
     /* A map and not malloc: the arrays are large, zero, and touched only where spans are held. */
     plait_prim_map_t memory;
     size_t map_size = ((size_t)region->span_count + 1) * sizeof(plait__node_t *);
     size_t bits_size = plait__bitmap_words(region->span_count) * sizeof(uint64_t);
     size_t structure_size = (sizeof(plait_heap_t) + 63) / 64 * 64;
-    if (plait_prim_map_create(&memory, structure_size + map_size + 2 * bits_size, false) != PLAIT_OK)
+    if (plait_prim_map_create(&memory, structure_size + map_size + 2 * bits_size, false) !=
+        PLAIT_OK)
         return PLAIT_NOMEM;
     plait_heap_t *heap = memory.base;
     uint8_t *arrays = (uint8_t *)memory.base + structure_size;
@@ -54,20 +59,23 @@ int plait_heap_create(plait_heap_t **heap_out, plait_region_t *region) {
 }
 
 /* The next node at or after a span, in order; NULL behind the last. */
-plait__node_t *plait__heap_node_from(const plait_heap_t *heap, uint32_t span) {
+plait__node_t *plait__heap_node_from(const plait_heap_t *heap, uint32_t span)
+{
     for (; span < heap->high; span++)
         if (heap->map[span] != NULL)
             return heap->map[span];
     return NULL;
 }
 
-void plait_heap_close(plait_heap_t *heap) {
+void plait_heap_close(plait_heap_t *heap)
+{
     if (heap == NULL)
         return;
     plait__node_t *node;
     for (uint32_t span = heap->low; (node = plait__heap_node_from(heap, span)) != NULL;) {
         uint32_t first = node->first, count = node->count;
-        plait_alloc_system.release(plait_alloc_system.context, node); /* also where it begins a page */
+        plait_alloc_system.release(plait_alloc_system.context,
+                                   node); /* also where it begins a page */
         plait__span_store_info(heap->region, first, plait__span_info(PLAIT__SPAN_NONE, 0, 0));
         plait__region_release_spans(heap->region, first, count);
         span = first + count;
@@ -76,13 +84,15 @@ void plait_heap_close(plait_heap_t *heap) {
     plait_prim_map_close(&memory);
 }
 
-uint32_t plait_heap_id(const plait_heap_t *heap) {
+uint32_t plait_heap_id(const plait_heap_t *heap)
+{
     return heap->id;
 }
 
-/* How many spans from this one on a heap held, as far as the descriptions can be believed: a dying process
- * may have overwritten them, so a run ends before whatever another heap describes. */
-static uint32_t reclaimable(const plait_region_t *region, uint32_t span, uint32_t heap_id) {
+/* How many spans from this one on a heap held, as far as the descriptions can be believed: a dying
+ * process may have overwritten them, so a run ends before whatever another heap describes. */
+static uint32_t reclaimable(const plait_region_t *region, uint32_t span, uint32_t heap_id)
+{
     uint64_t info = plait__span_load_info(region, span);
     uint32_t kind = plait__span_kind(info);
     if (kind == PLAIT__SPAN_NONE || plait__span_heap(info) != heap_id)
@@ -98,9 +108,11 @@ static uint32_t reclaimable(const plait_region_t *region, uint32_t span, uint32_
     return count > 0 ? count : 1;
 }
 
-void plait_heap_reclaim(plait_region_t *region, uint32_t heap_id) {
+void plait_heap_reclaim(plait_region_t *region, uint32_t heap_id)
+{
     for (uint32_t span = region->first_span; span < region->span_count; span++) {
-        if (!plait__region_is_claimed(region, span)) /* nor has its description been touched, mostly */
+        if (!plait__region_is_claimed(region,
+                                      span)) /* nor has its description been touched, mostly */
             continue;
         uint32_t count = reclaimable(region, span, heap_id);
         if (count == 0)
@@ -114,17 +126,20 @@ void plait_heap_reclaim(plait_region_t *region, uint32_t heap_id) {
 
 /* ---- allocate ---- */
 
-static uint32_t class_of_size(const plait_heap_t *heap, size_t size) {
+static uint32_t class_of_size(const plait_heap_t *heap, size_t size)
+{
     if (size <= PLAIT__HEAP_FINE_MAX)
         return (uint32_t)((size - (size != 0)) / PLAIT__BLOCK_MIN);
     return heap->class_of[(size + 63) / 64];
 }
 
-static uint32_t spans_of_size(size_t size) {
+static uint32_t spans_of_size(size_t size)
+{
     return (uint32_t)((size + PLAIT__SPAN_SIZE - 1) >> PLAIT__SPAN_SHIFT);
 }
 
-static __attribute__((noinline)) void *allocate_large(plait_heap_t *heap, size_t size) {
+static __attribute__((noinline)) void *allocate_large(plait_heap_t *heap, size_t size)
+{
     if (size > heap->size)
         return NULL;
     plait__heap_collect(heap); /* the run that is wanted may just have been freed */
@@ -140,7 +155,8 @@ static __attribute__((noinline)) void *allocate_large(plait_heap_t *heap, size_t
 }
 
 /* The fast path had no page with room. */
-static __attribute__((noinline)) void *allocate_slowly(plait_heap_t *heap, uint32_t class_index) {
+static __attribute__((noinline)) void *allocate_slowly(plait_heap_t *heap, uint32_t class_index)
+{
     PLAIT_ASSERT_EXPENSIVE(plait__heap_is_valid_locally(heap));
     plait__heap_collect(heap);
     if (heap->available[class_index] == NULL && !plait__heap_add_page(heap, class_index))
@@ -148,7 +164,8 @@ static __attribute__((noinline)) void *allocate_slowly(plait_heap_t *heap, uint3
     return plait__page_take(heap, heap->available[class_index]);
 }
 
-void *plait_heap_allocate_owner(plait_heap_t *heap, size_t size) {
+void *plait_heap_allocate_owner(plait_heap_t *heap, size_t size)
+{
     if (UNLIKELY(size > PLAIT__HEAP_SMALL_MAX))
         return allocate_large(heap, size);
     uint32_t class_index = class_of_size(heap, size);
@@ -167,7 +184,8 @@ struct found {
     size_t size;         /* usable */
 };
 
-static inline struct found find_block(const plait_heap_t *heap, const void *block) {
+static inline struct found find_block(const plait_heap_t *heap, const void *block)
+{
     struct found found = {NULL, 0, 0};
     size_t offset = (size_t)((uintptr_t)block - (uintptr_t)heap->base);
     if (UNLIKELY(offset >= heap->size))
@@ -188,20 +206,23 @@ static inline struct found find_block(const plait_heap_t *heap, const void *bloc
     return found;
 }
 
-bool plait_heap_owns(const plait_heap_t *heap, const void *block) {
+bool plait_heap_owns(const plait_heap_t *heap, const void *block)
+{
     return find_block(heap, block).node != NULL;
 }
 
 /* ---- release ---- */
 
-static void release_found(plait_heap_t *heap, struct found found) {
+static void release_found(plait_heap_t *heap, struct found found)
+{
     if (found.node->kind == PLAIT__NODE_PAGE)
         plait__page_put(heap, plait__page_of(found.node), found.index);
     else
         plait__heap_release_run(heap, found.node);
 }
 
-void plait_heap_release_owner(plait_heap_t *heap, void *block) {
+void plait_heap_release_owner(plait_heap_t *heap, void *block)
+{
     if (block == NULL)
         return;
     struct found found = find_block(heap, block);
@@ -211,7 +232,8 @@ void plait_heap_release_owner(plait_heap_t *heap, void *block) {
     release_found(heap, found);
 }
 
-void plait_heap_trim(plait_heap_t *heap) {
+void plait_heap_trim(plait_heap_t *heap)
+{
     plait__heap_collect(heap);
     plait__heap_sweep(heap);
     for (uint32_t i = 0; i < PLAIT__HEAP_CLASS_COUNT; i++) {
@@ -229,13 +251,16 @@ void plait_heap_trim(plait_heap_t *heap) {
 
 /* ---- resize ---- */
 
-/* Whether a block that is `usable` long serves `size` bytes without wasting more than half of it. */
-static bool fits_well(size_t usable, size_t size) {
+/* Whether a block that is `usable` long serves `size` bytes without wasting more than half of
+ * it. */
+static bool fits_well(size_t usable, size_t size)
+{
     return size <= usable && (size > usable / 2 || usable <= 64);
 }
 
 /* Tries to make a large block as long as `size` where it lies. */
-static bool resize_large_in_place(plait_heap_t *heap, plait__node_t *node, size_t size) {
+static bool resize_large_in_place(plait_heap_t *heap, plait__node_t *node, size_t size)
+{
     if (size <= PLAIT__HEAP_SMALL_MAX || size > heap->size)
         return false;
     uint32_t count = spans_of_size(size);
@@ -247,7 +272,8 @@ static bool resize_large_in_place(plait_heap_t *heap, plait__node_t *node, size_
     return plait__heap_extend_run(heap, node, count);
 }
 
-void *plait_heap_resize_owner(plait_heap_t *heap, void *block, size_t size) {
+void *plait_heap_resize_owner(plait_heap_t *heap, void *block, size_t size)
+{
     if (block == NULL)
         return plait_heap_allocate_owner(heap, size);
     struct found found = find_block(heap, block);
@@ -269,13 +295,15 @@ void *plait_heap_resize_owner(plait_heap_t *heap, void *block, size_t size) {
 
 /* ---- from other threads and processes ---- */
 
-/* What the region says about a block: shared memory that any process may have overwritten, read once. */
+/* What the region says about a block: shared memory that any process may have overwritten, read
+ * once. */
 struct shared_block {
     uint32_t span, index;
     size_t size; /* 0: not the start of a block */
 };
 
-static struct shared_block find_shared(const plait_region_t *region, const void *block) {
+static struct shared_block find_shared(const plait_region_t *region, const void *block)
+{
     struct shared_block found = {0, 0, 0};
     uint64_t offset = plait_region_offset(region, block);
     uint32_t in_span = (uint32_t)(offset & (PLAIT__SPAN_SIZE - 1));
@@ -297,11 +325,13 @@ static struct shared_block find_shared(const plait_region_t *region, const void 
     return found;
 }
 
-size_t plait_heap_block_size(plait_region_t *region, const void *block) {
+size_t plait_heap_block_size(plait_region_t *region, const void *block)
+{
     return find_shared(region, block).size;
 }
 
-int plait_heap_release_remote(plait_region_t *region, void *block) {
+int plait_heap_release_remote(plait_region_t *region, void *block)
+{
     if (block == NULL)
         return PLAIT_OK;
     struct shared_block found = find_shared(region, block);
@@ -314,19 +344,23 @@ int plait_heap_release_remote(plait_region_t *region, void *block) {
 
 /* ---- as a plait_alloc_t ---- */
 
-static void *adaptor_allocate(void *context, size_t size) {
+static void *adaptor_allocate(void *context, size_t size)
+{
     return plait_heap_allocate_owner(context, size);
 }
 
-static void *adaptor_resize(void *context, void *block, size_t size) {
+static void *adaptor_resize(void *context, void *block, size_t size)
+{
     return plait_heap_resize_owner(context, block, size);
 }
 
-static void adaptor_release(void *context, void *block) {
+static void adaptor_release(void *context, void *block)
+{
     plait_heap_release_owner(context, block);
 }
 
-plait_alloc_t plait_heap_alloc_owner(plait_heap_t *heap) {
+plait_alloc_t plait_heap_alloc_owner(plait_heap_t *heap)
+{
     return (plait_alloc_t){
         .context = heap,
         .allocate = adaptor_allocate,

@@ -1,6 +1,7 @@
 /* heap_check: statistics, and the walker that looks for broken invariants.
  *
- * Owner only. Design: docs/design/heap.md
+ * Owner only.
+ * Design: docs/design/heap.md
  */
 #define PLAIT_UNIT "heap"
 
@@ -8,7 +9,8 @@
 
 /* ---- statistics ---- */
 
-void plait_heap_stats(plait_heap_t *heap, plait_heap_stats_t *stats) {
+void plait_heap_stats(plait_heap_t *heap, plait_heap_stats_t *stats)
+{
     *stats = (plait_heap_stats_t){0};
     plait__node_t *node;
     for (uint32_t span = heap->low; (node = plait__heap_node_from(heap, span)) != NULL;
@@ -29,7 +31,8 @@ void plait_heap_stats(plait_heap_t *heap, plait_heap_stats_t *stats) {
 
 /* ---- is_valid ---- */
 
-static bool is_listed(const plait__node_t *list, const plait__node_t *node) {
+static bool is_listed(const plait__node_t *list, const plait__node_t *node)
+{
     for (; list != NULL; list = list->next)
         if (list == node)
             return true;
@@ -37,7 +40,8 @@ static bool is_listed(const plait__node_t *list, const plait__node_t *node) {
 }
 
 /* Whether the region says about a run what the heap knows. */
-static bool is_described(const plait_heap_t *heap, const plait__node_t *node) {
+static bool is_described(const plait_heap_t *heap, const plait__node_t *node)
+{
     uint32_t kind = PLAIT__SPAN_HELD, value = node->count;
     if (node->kind == PLAIT__NODE_PAGE) {
         kind = PLAIT__SPAN_PAGE;
@@ -50,10 +54,11 @@ static bool is_described(const plait_heap_t *heap, const plait__node_t *node) {
 }
 
 /* Only live blocks of the run have been freed by others. */
-static bool remote_set_is_valid(const plait_heap_t *heap, plait__node_t *node) {
+static bool remote_set_is_valid(const plait_heap_t *heap, plait__node_t *node)
+{
     plait__remote_set_t *remote = &heap->region->spans[node->first].remote;
     if (node->kind == PLAIT__NODE_FREE)
-        return true; /* whatever is left there is reset before the next use */
+        return true;                     /* whatever is left there is reset before the next use */
     if (node->kind == PLAIT__NODE_LARGE) /* Relaxed, here and below: nobody frees now. */
         return (plait_atomic_load_relaxed(&remote->words[0]) & ~UINT64_C(1)) == 0;
     const plait__page_t *page = plait__page_of(node);
@@ -63,19 +68,23 @@ static bool remote_set_is_valid(const plait_heap_t *heap, plait__node_t *node) {
     return true;
 }
 
-/* The free blocks are distinct, below `fresh`, and not live; so with the counts, none is missing. */
-static bool free_stack_is_valid(const plait__page_t *page) {
+/* The free blocks are distinct, below `fresh`, and not live; so with the counts, none is
+ * missing. */
+static bool free_stack_is_valid(const plait__page_t *page)
+{
     uint64_t seen[PLAIT__REMOTE_WORDS] = {0};
     for (uint32_t i = 0; i < page->free_count; i++) {
         uint32_t index = page->free[i];
-        if (index >= page->fresh || plait__bit_get(seen, index) || plait__bit_get(page->live_bits, index))
+        if (index >= page->fresh || plait__bit_get(seen, index) ||
+            plait__bit_get(page->live_bits, index))
             return false;
         plait__bit_set(seen, index);
     }
     return true;
 }
 
-static bool page_is_valid(const plait_heap_t *heap, const plait__page_t *page) {
+static bool page_is_valid(const plait_heap_t *heap, const plait__page_t *page)
+{
     const plait__heap_class_t *class_of_page = &plait__heap_classes[page->class_index];
     const plait__page_t *available = heap->available[page->class_index];
     uint32_t live = 0;
@@ -91,7 +100,8 @@ static bool page_is_valid(const plait_heap_t *heap, const plait__page_t *page) {
            (page->live < page->capacity);
 }
 
-static bool free_run_is_valid(const plait_heap_t *heap, const plait__node_t *node) {
+static bool free_run_is_valid(const plait_heap_t *heap, const plait__node_t *node)
+{
     const plait__node_t *following = heap->map[node->first + node->count];
     if (heap->map[node->first + node->count - 1] != node)
         return false;
@@ -101,7 +111,8 @@ static bool free_run_is_valid(const plait_heap_t *heap, const plait__node_t *nod
 }
 
 /* Its spans are held, and only its first is `mine`, if it is in use. */
-static bool spans_are_noted(const plait_heap_t *heap, const plait__node_t *node) {
+static bool spans_are_noted(const plait_heap_t *heap, const plait__node_t *node)
+{
     for (uint32_t i = 0; i < node->count; i++) {
         bool is_mine = i == 0 && node->kind != PLAIT__NODE_FREE;
         if (!plait__bit_get(heap->held, node->first + i) ||
@@ -111,7 +122,8 @@ static bool spans_are_noted(const plait_heap_t *heap, const plait__node_t *node)
     return true;
 }
 
-static bool node_is_valid(const plait_heap_t *heap, plait__node_t *node, uint32_t span) {
+static bool node_is_valid(const plait_heap_t *heap, plait__node_t *node, uint32_t span)
+{
     if (node->first != span || node->count == 0 || node->count > heap->high - span ||
         !spans_are_noted(heap, node))
         return false;
@@ -127,7 +139,8 @@ static bool node_is_valid(const plait_heap_t *heap, plait__node_t *node, uint32_
 }
 
 /* Every FREE run is in the list by age, both ways. */
-static bool ages_are_valid(const plait_heap_t *heap, uint32_t runs) {
+static bool ages_are_valid(const plait_heap_t *heap, uint32_t runs)
+{
     const plait__node_t *newer = NULL;
     uint32_t listed = 0;
     for (const plait__node_t *node = heap->newest; node != NULL; node = node->older, listed++) {
@@ -138,7 +151,8 @@ static bool ages_are_valid(const plait_heap_t *heap, uint32_t runs) {
     return heap->oldest == newer && listed == runs;
 }
 
-bool plait__heap_is_valid_locally(const plait_heap_t *heap) {
+bool plait__heap_is_valid_locally(const plait_heap_t *heap)
+{
     uint32_t used = 0, retained = 0, held = 0, runs = 0;
     for (uint32_t span = heap->low; span < heap->high;) {
         plait__node_t *node = heap->map[span];
@@ -159,7 +173,8 @@ bool plait__heap_is_valid_locally(const plait_heap_t *heap) {
            ages_are_valid(heap, runs);
 }
 
-bool plait_heap_is_valid(plait_heap_t *heap) {
+bool plait_heap_is_valid(plait_heap_t *heap)
+{
     if (!plait__heap_is_valid_locally(heap))
         return false;
     plait__node_t *node;

@@ -5,9 +5,10 @@
  *   heap_run.c    runs of free spans: split, merged, kept for a while, given back
  *   heap_check.c  statistics, is_valid
  *
- * All of the owner's bookkeeping is memory of its own process, so nothing that another process writes can
- * lead it astray; the region holds the blocks, and per span one word of description and the remote set.
- * Everything here is called by the owner only. Design: docs/design/heap.md
+ * All of the owner's bookkeeping is memory of its own process, so nothing that another process
+ * writes can lead it astray; the region holds the blocks, and per span one word of description and
+ * the remote set. Everything here is called by the owner only.
+ * Design: docs/design/heap.md
  */
 #ifndef PLAIT_CORE_HEAP_INTERNAL_H
 #define PLAIT_CORE_HEAP_INTERNAL_H
@@ -17,12 +18,14 @@
 
 /* ---- size classes ---- */
 
-/* Steps of a quarter of a power of two at most; above 8 KiB, the largest multiples of 64 that fit a span
- * 6, 5, 4, 3 and 2 times. */
+/* Steps of a quarter of a power of two at most; above 8 KiB, the largest multiples of 64 that fit a
+ * span 6, 5, 4, 3 and 2 times. */
+/* clang-format off */
 #define PLAIT__HEAP_CLASSES(X)                                                                     \
     X(16) X(32) X(48) X(64) X(128) X(192) X(256) X(320) X(384) X(448) X(512) X(640) X(768) X(896)  \
     X(1024) X(1280) X(1536) X(1792) X(2048) X(2560) X(3072) X(3584) X(4096) X(5120) X(6144)        \
     X(7168) X(8192) X(10880) X(13056) X(16384) X(21824) X(32768)
+/* clang-format on */
 
 enum {
     PLAIT__HEAP_CLASS_COUNT = 32,
@@ -34,7 +37,7 @@ enum {
 typedef struct plait__heap_class {
     uint32_t block_size;
     uint32_t capacity;   /* blocks in a page */
-    uint32_t reciprocal; /* offset / block_size == offset * reciprocal >> 32, for an offset in a span */
+    uint32_t reciprocal; /* offset in a span * reciprocal >> 32 == offset / block_size */
 } plait__heap_class_t;
 
 extern const plait__heap_class_t plait__heap_classes[PLAIT__HEAP_CLASS_COUNT];
@@ -51,12 +54,13 @@ typedef enum plait__node_kind {
 typedef struct plait__node {
     plait__node_kind_t kind;
     uint32_t first, count;               /* spans */
-    struct plait__node *previous, *next; /* PAGE: among the available of its class; FREE: in its bin */
+    struct plait__node *previous, *next; /* PAGE: in its class's available; FREE: in its bin */
     struct plait__node *newer, *older;   /* FREE: by when it was released */
 } plait__node_t;
 
-/* A span cut into blocks of one class. Blocks from `fresh` on were never handed out; those in `free` were
- * and came back. It is among the available pages of its class exactly when it is not full. */
+/* A span cut into blocks of one class. Blocks from `fresh` on were never handed out; those in
+ * `free` were and came back. It is among the available pages of its class exactly when it is not
+ * full. */
 typedef struct plait__page {
     plait__node_t node;
     uint8_t *base;
@@ -91,36 +95,41 @@ struct plait_heap {
     uint32_t releases;              /* in this epoch */
 };
 
-static inline plait__page_t *plait__page_of(plait__node_t *node) {
+static inline plait__page_t *plait__page_of(plait__node_t *node)
+{
     return (plait__page_t *)(void *)node; /* its first member */
 }
 
-static inline uint32_t plait__bitmap_words(uint32_t bits) {
+static inline uint32_t plait__bitmap_words(uint32_t bits)
+{
     return (bits + 63) / 64;
 }
 
-static inline void plait__bit_set(uint64_t *bits, uint32_t index) {
+static inline void plait__bit_set(uint64_t *bits, uint32_t index)
+{
     bits[index / 64] |= (uint64_t)1 << (index % 64);
 }
 
-static inline void plait__bit_clear(uint64_t *bits, uint32_t index) {
+static inline void plait__bit_clear(uint64_t *bits, uint32_t index)
+{
     bits[index / 64] &= ~((uint64_t)1 << (index % 64));
 }
 
-static inline bool plait__bit_get(const uint64_t *bits, uint32_t index) {
+static inline bool plait__bit_get(const uint64_t *bits, uint32_t index)
+{
     return (bits[index / 64] >> (index % 64) & 1) != 0;
 }
 
 /* ---- heap.c ---- */
 
-/* The run that begins at this span or is the first behind it; NULL: there is none. `span` is not inside a
- * run. */
+/* The run that begins at this span or is the first behind it; NULL: there is none. `span` is not
+ * inside a run. */
 plait__node_t *plait__heap_node_from(const plait_heap_t *heap, uint32_t span);
 
 /* ---- heap_run.c ---- */
 
-/* A run of exactly `count` spans, or of more where there was no memory to split one; NULL: the region has
- * none. It is in no list, and no longer FREE. */
+/* A run of exactly `count` spans, or of more where there was no memory to split one; NULL: the
+ * region has none. It is in no list, and no longer FREE. */
 plait__node_t *plait__heap_take_run(plait_heap_t *heap, uint32_t count);
 
 /* Makes a run FREE: merges it with its neighbours and keeps it. */
@@ -143,7 +152,8 @@ void plait__heap_evict(plait_heap_t *heap, uint32_t keep);
 
 /* ---- heap_check.c ---- */
 
-/* plait_heap_is_valid without what lies in shared memory, which may be broken by another process. */
+/* plait_heap_is_valid without what lies in shared memory, which may be broken by another
+ * process. */
 bool plait__heap_is_valid_locally(const plait_heap_t *heap);
 
 /* ---- heap_page.c ---- */
@@ -167,7 +177,8 @@ uint32_t plait__page_find(const plait__page_t *page, uint32_t offset);
 /* Makes the freed blocks of the spans that are marked as pending the owner's again. */
 void plait__heap_collect(plait_heap_t *heap);
 
-/* The same for all spans, by the block bits alone: also finds what a killed process did not announce. */
+/* The same for all spans, by the block bits alone: also finds what a killed process did not
+ * announce. */
 void plait__heap_sweep(plait_heap_t *heap);
 
 /* Collect, then find or sweep for a run; NULL: the region is full. */

@@ -1,8 +1,9 @@
 /* heap_page: pages of small blocks, and collecting what others freed.
  *
- * Invariants of a page: a block is live, in the `free` stack, or at or above `fresh`; live + free_count ==
- * fresh; the page is in its class's list of available pages exactly when live < capacity. A block in the
- * remote set is still live until it is collected. Owner only. Design: docs/design/heap.md
+ * Invariants of a page: a block is live, in the `free` stack, or at or above `fresh`; live +
+ * free_count == fresh; the page is in its class's list of available pages exactly when live <
+ * capacity. A block in the remote set is still live until it is collected. Owner only.
+ * Design: docs/design/heap.md
  */
 #define PLAIT_UNIT "heap"
 
@@ -14,12 +15,14 @@
 #define CLASS(size)                                                                                \
     {size, (uint32_t)(PLAIT__SPAN_SIZE / (size)),                                                  \
      (uint32_t)(((UINT64_C(1) << 32) + (size) - 1) / (size))},
-const plait__heap_class_t plait__heap_classes[PLAIT__HEAP_CLASS_COUNT] = {PLAIT__HEAP_CLASSES(CLASS)};
+const plait__heap_class_t plait__heap_classes[PLAIT__HEAP_CLASS_COUNT] = {
+    PLAIT__HEAP_CLASSES(CLASS)};
 #undef CLASS
 
 /* ---- the available pages of a class ---- */
 
-static void available_insert(plait_heap_t *heap, plait__page_t *page) {
+static void available_insert(plait_heap_t *heap, plait__page_t *page)
+{
     plait__page_t **list = &heap->available[page->class_index];
     page->node.previous = NULL;
     page->node.next = *list != NULL ? &(*list)->node : NULL;
@@ -28,7 +31,8 @@ static void available_insert(plait_heap_t *heap, plait__page_t *page) {
     *list = page;
 }
 
-static void available_remove(plait_heap_t *heap, plait__page_t *page) {
+static void available_remove(plait_heap_t *heap, plait__page_t *page)
+{
     plait__node_t *previous = page->node.previous, *next = page->node.next;
     if (previous != NULL)
         previous->next = next;
@@ -40,7 +44,8 @@ static void available_remove(plait_heap_t *heap, plait__page_t *page) {
 
 /* ---- making and retiring pages ---- */
 
-static plait__page_t *new_page(uint32_t class_index) {
+static plait__page_t *new_page(uint32_t class_index)
+{
     const plait__heap_class_t *class_of_page = &plait__heap_classes[class_index];
     uint32_t words = plait__bitmap_words(class_of_page->capacity);
     size_t size = sizeof(plait__page_t) + words * sizeof(uint64_t) +
@@ -57,7 +62,8 @@ static plait__page_t *new_page(uint32_t class_index) {
     return page;
 }
 
-bool plait__heap_add_page(plait_heap_t *heap, uint32_t class_index) {
+bool plait__heap_add_page(plait_heap_t *heap, uint32_t class_index)
+{
     plait__page_t *page = new_page(class_index);
     if (page == NULL)
         return false;
@@ -75,14 +81,16 @@ bool plait__heap_add_page(plait_heap_t *heap, uint32_t class_index) {
     page->node.count = 1;
     page->base = plait__region_span_base(heap->region, span);
     plait__heap_use_run(heap, &page->node);
-    plait__remote_reset_owner(&heap->region->spans[span].remote, plait__bitmap_words(page->capacity));
+    plait__remote_reset_owner(&heap->region->spans[span].remote,
+                              plait__bitmap_words(page->capacity));
     plait__span_store_info(heap->region, span,
                            plait__span_info(PLAIT__SPAN_PAGE, class_index, heap->id));
     available_insert(heap, page);
     return true;
 }
 
-void plait__heap_retire_page(plait_heap_t *heap, plait__page_t *page) {
+void plait__heap_retire_page(plait_heap_t *heap, plait__page_t *page)
+{
     plait__node_t *run =
         plait_alloc_system.allocate(plait_alloc_system.context, sizeof(plait__node_t));
     if (run == NULL)
@@ -97,7 +105,8 @@ void plait__heap_retire_page(plait_heap_t *heap, plait__page_t *page) {
 
 /* ---- blocks ---- */
 
-void *plait__page_take(plait_heap_t *heap, plait__page_t *page) {
+void *plait__page_take(plait_heap_t *heap, plait__page_t *page)
+{
     PLAIT_ASSERT(page->live < page->capacity);
     uint32_t index = page->free_count > 0 ? page->free[--page->free_count] : page->fresh++;
     plait__bit_set(page->live_bits, index);
@@ -107,7 +116,8 @@ void *plait__page_take(plait_heap_t *heap, plait__page_t *page) {
 }
 
 /* What follows after blocks of a page came back; `was_full` before. */
-static void page_gained(plait_heap_t *heap, plait__page_t *page, bool was_full) {
+static void page_gained(plait_heap_t *heap, plait__page_t *page, bool was_full)
+{
     if (was_full)
         available_insert(heap, page);
     if (page->live > 0)
@@ -120,19 +130,22 @@ static void page_gained(plait_heap_t *heap, plait__page_t *page, bool was_full) 
         plait__heap_retire_page(heap, page);
 }
 
-static void push_free(plait__page_t *page, uint32_t index) {
+static void push_free(plait__page_t *page, uint32_t index)
+{
     plait__bit_clear(page->live_bits, index);
     page->free[page->free_count++] = (uint16_t)index;
 }
 
-void plait__page_put(plait_heap_t *heap, plait__page_t *page, uint32_t index) {
+void plait__page_put(plait_heap_t *heap, plait__page_t *page, uint32_t index)
+{
     push_free(page, index);
     bool was_full = page->live-- == page->capacity;
     if (was_full || page->live == 0)
         page_gained(heap, page, was_full);
 }
 
-uint32_t plait__page_find(const plait__page_t *page, uint32_t offset) {
+uint32_t plait__page_find(const plait__page_t *page, uint32_t offset)
+{
     uint32_t index = (uint32_t)((uint64_t)offset * page->reciprocal >> 32);
     if (index * page->block_size != offset || index >= page->capacity ||
         !plait__bit_get(page->live_bits, index))
@@ -142,9 +155,10 @@ uint32_t plait__page_find(const plait__page_t *page, uint32_t offset) {
 
 /* ---- collecting ---- */
 
-/* Takes a word of freed blocks into the page. Bits of blocks that are not live come from a block that was
- * freed twice, or from a process that went wild: they say nothing. */
-static void absorb_word(plait__page_t *page, uint32_t word, uint64_t freed) {
+/* Takes a word of freed blocks into the page. Bits of blocks that are not live come from a block
+ * that was freed twice, or from a process that went wild: they say nothing. */
+static void absorb_word(plait__page_t *page, uint32_t word, uint64_t freed)
+{
     freed &= page->live_bits[word];
     while (freed != 0) {
         push_free(page, word * 64 + (uint32_t)__builtin_ctzll(freed));
@@ -153,7 +167,8 @@ static void absorb_word(plait__page_t *page, uint32_t word, uint64_t freed) {
     }
 }
 
-static void collect_page(plait_heap_t *heap, plait__page_t *page) {
+static void collect_page(plait_heap_t *heap, plait__page_t *page)
+{
     plait__remote_set_t *remote = &heap->region->spans[page->node.first].remote;
     uint32_t words = plait__bitmap_words(page->capacity);
     uint32_t live = page->live;
@@ -167,14 +182,16 @@ static void collect_page(plait_heap_t *heap, plait__page_t *page) {
         page_gained(heap, page, live == page->capacity);
 }
 
-static void collect_large(plait_heap_t *heap, plait__node_t *node) {
+static void collect_large(plait_heap_t *heap, plait__node_t *node)
+{
     plait__remote_set_t *remote = &heap->region->spans[node->first].remote;
     (void)plait__remote_take_summary_owner(remote);
     if ((plait__remote_take_word_owner(remote, 0) & 1) != 0)
         plait__heap_release_run(heap, node);
 }
 
-static void collect_span(plait_heap_t *heap, uint32_t span) {
+static void collect_span(plait_heap_t *heap, uint32_t span)
+{
     plait__node_t *node = heap->map[span];
     PLAIT_ASSERT_ALWAYS(node != NULL && node->first == span);
     if (node->kind == PLAIT__NODE_PAGE)
@@ -183,7 +200,8 @@ static void collect_span(plait_heap_t *heap, uint32_t span) {
         collect_large(heap, node);
 }
 
-void plait__heap_collect(plait_heap_t *heap) {
+void plait__heap_collect(plait_heap_t *heap)
+{
     if (heap->used == 0)
         return;
     for (uint32_t word = heap->low / 64; word <= (heap->high - 1) / 64; word++) {
@@ -196,7 +214,8 @@ void plait__heap_collect(plait_heap_t *heap) {
     }
 }
 
-static void sweep_page(plait_heap_t *heap, plait__page_t *page) {
+static void sweep_page(plait_heap_t *heap, plait__page_t *page)
+{
     plait__remote_set_t *remote = &heap->region->spans[page->node.first].remote;
     uint32_t words = plait__bitmap_words(page->capacity);
     uint32_t live = page->live;
@@ -206,7 +225,8 @@ static void sweep_page(plait_heap_t *heap, plait__page_t *page) {
         page_gained(heap, page, live == page->capacity);
 }
 
-void plait__heap_sweep(plait_heap_t *heap) {
+void plait__heap_sweep(plait_heap_t *heap)
+{
     if (heap->used == 0)
         return;
     for (uint32_t word = heap->low / 64; word <= (heap->high - 1) / 64; word++)
@@ -219,7 +239,8 @@ void plait__heap_sweep(plait_heap_t *heap) {
         }
 }
 
-plait__node_t *plait__heap_acquire_run(plait_heap_t *heap, uint32_t count) {
+plait__node_t *plait__heap_acquire_run(plait_heap_t *heap, uint32_t count)
+{
     plait__node_t *run = plait__heap_take_run(heap, count);
     if (run != NULL)
         return run;
@@ -227,7 +248,8 @@ plait__node_t *plait__heap_acquire_run(plait_heap_t *heap, uint32_t count) {
     run = plait__heap_take_run(heap, count);
     if (run != NULL)
         return run;
-    /* What is kept may lie beside free spans of the region, and make a long enough run with them. */
+    /* What is kept may lie beside free spans of the region, and make a long enough run with
+     * them. */
     plait__heap_evict(heap, 0);
     return plait__heap_take_run(heap, count);
 }

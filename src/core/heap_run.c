@@ -1,9 +1,10 @@
 /* heap_run: runs of free spans, split and merged, kept for a while, given back to the region.
  *
- * Invariants: no two FREE runs are adjacent; every FREE run is in the bin of its size and in the list by
- * age; `map` names it at its first and last span. The description in the region always names a run that
- * covers at least what the heap holds from there on, so that plait_heap_reclaim finds everything even where
- * the owner was killed in the middle. Owner only. Design: docs/design/heap.md
+ * Invariants: no two FREE runs are adjacent; every FREE run is in the bin of its size and in the
+ * list by age; `map` names it at its first and last span. The description in the region always
+ * names a run that covers at least what the heap holds from there on, so that plait_heap_reclaim
+ * finds everything even where the owner was killed in the middle. Owner only.
+ * Design: docs/design/heap.md
  */
 #define PLAIT_UNIT "heap"
 
@@ -11,26 +12,30 @@
 #include "core/heap_internal.h"
 
 enum {
-    KEEP_MIN = 64,           /* spans: 4 MiB are always worth keeping */
-    EPOCH_RELEASES = 256,    /* runs released before an old peak of use counts no more */
-    BIN_LOOKS = 32,          /* runs looked at for the best fit */
+    KEEP_MIN = 64,        /* spans: 4 MiB are always worth keeping */
+    EPOCH_RELEASES = 256, /* runs released before an old peak of use counts no more */
+    BIN_LOOKS = 32,       /* runs looked at for the best fit */
 };
 
-static plait__node_t *new_node(void) {
+static plait__node_t *new_node(void)
+{
     return plait_alloc_system.allocate(plait_alloc_system.context, sizeof(plait__node_t));
 }
 
-static void delete_node(plait__node_t *node) {
+static void delete_node(plait__node_t *node)
+{
     plait_alloc_system.release(plait_alloc_system.context, node);
 }
 
 /* ---- lists of FREE runs ---- */
 
-static uint32_t bin_of(uint32_t count) {
+static uint32_t bin_of(uint32_t count)
+{
     return 31 - (uint32_t)__builtin_clz(count);
 }
 
-static void bin_insert(plait_heap_t *heap, plait__node_t *node) {
+static void bin_insert(plait_heap_t *heap, plait__node_t *node)
+{
     plait__node_t **bin = &heap->bins[bin_of(node->count)];
     node->previous = NULL;
     node->next = *bin;
@@ -39,7 +44,8 @@ static void bin_insert(plait_heap_t *heap, plait__node_t *node) {
     *bin = node;
 }
 
-static void bin_remove(plait_heap_t *heap, plait__node_t *node) {
+static void bin_remove(plait_heap_t *heap, plait__node_t *node)
+{
     if (node->previous != NULL)
         node->previous->next = node->next;
     else
@@ -48,7 +54,8 @@ static void bin_remove(plait_heap_t *heap, plait__node_t *node) {
         node->next->previous = node->previous;
 }
 
-static void age_insert(plait_heap_t *heap, plait__node_t *node) {
+static void age_insert(plait_heap_t *heap, plait__node_t *node)
+{
     node->newer = NULL;
     node->older = heap->newest;
     if (heap->newest != NULL)
@@ -58,7 +65,8 @@ static void age_insert(plait_heap_t *heap, plait__node_t *node) {
     heap->newest = node;
 }
 
-static void age_remove(plait_heap_t *heap, plait__node_t *node) {
+static void age_remove(plait_heap_t *heap, plait__node_t *node)
+{
     if (node->newer != NULL)
         node->newer->older = node->older;
     else
@@ -69,16 +77,19 @@ static void age_remove(plait_heap_t *heap, plait__node_t *node) {
         heap->oldest = node->newer;
 }
 
-static void describe_held(plait_heap_t *heap, const plait__node_t *node) {
+static void describe_held(plait_heap_t *heap, const plait__node_t *node)
+{
     plait__span_store_info(heap->region, node->first,
                            plait__span_info(PLAIT__SPAN_HELD, node->count, heap->id));
 }
 
-static void describe_nothing(plait_heap_t *heap, uint32_t span) {
+static void describe_nothing(plait_heap_t *heap, uint32_t span)
+{
     plait__span_store_info(heap->region, span, plait__span_info(PLAIT__SPAN_NONE, 0, 0));
 }
 
-static void free_insert(plait_heap_t *heap, plait__node_t *node) {
+static void free_insert(plait_heap_t *heap, plait__node_t *node)
+{
     node->kind = PLAIT__NODE_FREE;
     heap->map[node->first] = node;
     heap->map[node->first + node->count - 1] = node;
@@ -87,7 +98,8 @@ static void free_insert(plait_heap_t *heap, plait__node_t *node) {
     heap->retained += node->count;
 }
 
-static void free_remove(plait_heap_t *heap, plait__node_t *node) {
+static void free_remove(plait_heap_t *heap, plait__node_t *node)
+{
     heap->map[node->first] = NULL;
     heap->map[node->first + node->count - 1] = NULL;
     bin_remove(heap, node);
@@ -97,12 +109,14 @@ static void free_remove(plait_heap_t *heap, plait__node_t *node) {
 
 /* ---- keep ---- */
 
-static bool is_free_at(const plait_heap_t *heap, uint32_t span) {
+static bool is_free_at(const plait_heap_t *heap, uint32_t span)
+{
     const plait__node_t *node = heap->map[span]; /* one entry behind the last span is always NULL */
     return node != NULL && node->kind == PLAIT__NODE_FREE;
 }
 
-void plait__heap_keep_run(plait_heap_t *heap, plait__node_t *node) {
+void plait__heap_keep_run(plait_heap_t *heap, plait__node_t *node)
+{
     heap->map[node->first] = NULL;
     if (is_free_at(heap, node->first - 1)) {
         plait__node_t *before = heap->map[node->first - 1];
@@ -125,7 +139,8 @@ void plait__heap_keep_run(plait_heap_t *heap, plait__node_t *node) {
     free_insert(heap, node);
 }
 
-void plait__heap_use_run(plait_heap_t *heap, plait__node_t *node) {
+void plait__heap_use_run(plait_heap_t *heap, plait__node_t *node)
+{
     heap->map[node->first] = node;
     plait__bit_set(heap->mine, node->first);
     heap->used += node->count;
@@ -134,12 +149,14 @@ void plait__heap_use_run(plait_heap_t *heap, plait__node_t *node) {
 }
 
 /* As much as was in use lately at one time, since it may soon be again. */
-static uint32_t keep_limit(const plait_heap_t *heap) {
+static uint32_t keep_limit(const plait_heap_t *heap)
+{
     uint32_t limit = heap->peak > heap->earlier_peak ? heap->peak : heap->earlier_peak;
     return limit > KEEP_MIN ? limit : KEEP_MIN;
 }
 
-void plait__heap_release_run(plait_heap_t *heap, plait__node_t *node) {
+void plait__heap_release_run(plait_heap_t *heap, plait__node_t *node)
+{
     plait__bit_clear(heap->mine, node->first);
     heap->used -= node->count;
     plait__heap_keep_run(heap, node);
@@ -149,8 +166,9 @@ void plait__heap_release_run(plait_heap_t *heap, plait__node_t *node) {
         heap->releases = 0;
     }
     uint32_t limit = keep_limit(heap);
-    /* Some more may gather, so that this is not done each time; but never less stays than the limit, or a
-     * run as long as all that was in use would lose its end, and the next one find no place. */
+    /* Some more may gather, so that this is not done each time; but never less stays than the
+     * limit, or a run as long as all that was in use would lose its end, and the next one find no
+     * place. */
     if (heap->retained > limit + limit / 8)
         plait__heap_evict(heap, limit);
 }
@@ -158,7 +176,8 @@ void plait__heap_release_run(plait_heap_t *heap, plait__node_t *node) {
 /* ---- evict ---- */
 
 /* Gives the last `count` spans of a FREE run back. */
-static void give_back(plait_heap_t *heap, plait__node_t *node, uint32_t count) {
+static void give_back(plait_heap_t *heap, plait__node_t *node, uint32_t count)
+{
     uint32_t left = node->count - count;
     uint32_t first = node->first + left;
     if (left == 0) {
@@ -179,7 +198,8 @@ static void give_back(plait_heap_t *heap, plait__node_t *node, uint32_t count) {
     plait__region_release_spans(heap->region, first, count);
 }
 
-void plait__heap_evict(plait_heap_t *heap, uint32_t keep) {
+void plait__heap_evict(plait_heap_t *heap, uint32_t keep)
+{
     while (heap->retained > keep) {
         uint32_t excess = heap->retained - keep;
         plait__node_t *node = heap->oldest;
@@ -189,8 +209,10 @@ void plait__heap_evict(plait_heap_t *heap, uint32_t keep) {
 
 /* ---- take ---- */
 
-/* The best of the first few in the bin that could hold it, else any of the next bin that has one. */
-static plait__node_t *find_fit(const plait_heap_t *heap, uint32_t count) {
+/* The best of the first few in the bin that could hold it, else any of the next bin that has
+ * one. */
+static plait__node_t *find_fit(const plait_heap_t *heap, uint32_t count)
+{
     uint32_t bin = bin_of(count);
     plait__node_t *best = NULL;
     int looks = 0;
@@ -203,9 +225,10 @@ static plait__node_t *find_fit(const plait_heap_t *heap, uint32_t count) {
     return best;
 }
 
-/* Whether this heap holds none of the spans. Where it does, the region handed out a span twice: its bitmap
- * was overwritten. */
-static bool are_unknown(const plait_heap_t *heap, uint32_t first, uint32_t count) {
+/* Whether this heap holds none of the spans. Where it does, the region handed out a span twice: its
+ * bitmap was overwritten. */
+static bool are_unknown(const plait_heap_t *heap, uint32_t first, uint32_t count)
+{
     for (uint32_t span = first; span < first + count; span++)
         if (plait__bit_get(heap->held, span))
             return false;
@@ -213,7 +236,8 @@ static bool are_unknown(const plait_heap_t *heap, uint32_t first, uint32_t count
 }
 
 /* Notes spans as held by this heap. */
-static void hold(plait_heap_t *heap, uint32_t first, uint32_t count) {
+static void hold(plait_heap_t *heap, uint32_t first, uint32_t count)
+{
     for (uint32_t span = first; span < first + count; span++)
         plait__bit_set(heap->held, span);
     if (heap->low == heap->high)
@@ -224,7 +248,8 @@ static void hold(plait_heap_t *heap, uint32_t first, uint32_t count) {
         heap->high = first + count;
 }
 
-static plait__node_t *claim_run(plait_heap_t *heap, uint32_t count) {
+static plait__node_t *claim_run(plait_heap_t *heap, uint32_t count)
+{
     plait__node_t *node = new_node();
     if (node == NULL)
         return NULL;
@@ -240,19 +265,22 @@ static plait__node_t *claim_run(plait_heap_t *heap, uint32_t count) {
 }
 
 /* Cuts [first + count, end) off, as a FREE run; false: no memory. */
-static bool split_off(plait_heap_t *heap, plait__node_t *node, uint32_t count) {
+static bool split_off(plait_heap_t *heap, plait__node_t *node, uint32_t count)
+{
     plait__node_t *rest = new_node();
     if (rest == NULL)
         return false;
     rest->first = node->first + count;
     rest->count = node->count - count;
-    describe_held(heap, rest); /* before the first part is described as shorter: see the invariants */
+    describe_held(heap,
+                  rest); /* before the first part is described as shorter: see the invariants */
     node->count = count;
     plait__heap_keep_run(heap, rest);
     return true;
 }
 
-plait__node_t *plait__heap_take_run(plait_heap_t *heap, uint32_t count) {
+plait__node_t *plait__heap_take_run(plait_heap_t *heap, uint32_t count)
+{
     plait__node_t *node = find_fit(heap, count);
     if (node == NULL)
         return claim_run(heap, count);
@@ -264,13 +292,15 @@ plait__node_t *plait__heap_take_run(plait_heap_t *heap, uint32_t count) {
 
 /* ---- longer and shorter ---- */
 
-static void describe_large(plait_heap_t *heap, const plait__node_t *node) {
+static void describe_large(plait_heap_t *heap, const plait__node_t *node)
+{
     plait__span_store_info(heap->region, node->first,
                            plait__span_info(PLAIT__SPAN_LARGE, node->count, heap->id));
 }
 
 /* Takes [from, from + count) off the FREE run that begins there; false: there is none as long. */
-static bool take_following(plait_heap_t *heap, uint32_t from, uint32_t count) {
+static bool take_following(plait_heap_t *heap, uint32_t from, uint32_t count)
+{
     if (!is_free_at(heap, from) || heap->map[from]->count < count)
         return false;
     plait__node_t *node = heap->map[from];
@@ -289,7 +319,8 @@ static bool take_following(plait_heap_t *heap, uint32_t from, uint32_t count) {
     return true;
 }
 
-bool plait__heap_extend_run(plait_heap_t *heap, plait__node_t *node, uint32_t count) {
+bool plait__heap_extend_run(plait_heap_t *heap, plait__node_t *node, uint32_t count)
+{
     uint32_t end = node->first + node->count;
     uint32_t more = count - node->count;
     uint32_t kept = is_free_at(heap, end) ? heap->map[end]->count : 0;
@@ -312,7 +343,8 @@ bool plait__heap_extend_run(plait_heap_t *heap, plait__node_t *node, uint32_t co
     return true;
 }
 
-bool plait__heap_shorten_run(plait_heap_t *heap, plait__node_t *node, uint32_t count) {
+bool plait__heap_shorten_run(plait_heap_t *heap, plait__node_t *node, uint32_t count)
+{
     uint32_t less = node->count - count;
     if (!split_off(heap, node, count))
         return false;

@@ -1,9 +1,10 @@
 /* region: one map of memory that heaps take spans from, addressed by offsets.
  *
- * Layout: header, bitmap of claimed spans, bitmap of pending spans, table of span descriptions; then, from
- * the next whole span on, the spans that heaps claim. All of it follows from the size alone, so a process
- * that opens a region compares the header and computes the rest. Claiming is lock-free on the bitmap: there
- * is no lock that a killed process could keep. Who may call what: plait/region.h, core/region_span.h.
+ * Layout: header, bitmap of claimed spans, bitmap of pending spans, table of span descriptions;
+ * then, from the next whole span on, the spans that heaps claim. All of it follows from the size
+ * alone, so a process that opens a region compares the header and computes the rest. Claiming is
+ * lock-free on the bitmap: there is no lock that a killed process could keep. Who may call what:
+ * plait/region.h, core/region_span.h.
  * Design: docs/design/region.md
  */
 #define PLAIT_UNIT "region"
@@ -24,7 +25,7 @@ enum {
 };
 
 #define NO_SPAN UINT32_MAX
-#define SPANS_MIN 2u                /* one for the header, one to claim */
+#define SPANS_MIN 2u                  /* one for the header, one to claim */
 #define SPANS_MAX ((uint32_t)1 << 30) /* what plait__span_info can hold: 64 TiB */
 
 struct plait__region_header {
@@ -53,12 +54,14 @@ _Static_assert(sizeof(PLAIT_ATOMIC(uint64_t)) == 8, "an atomic word is a word");
 
 /* ---- layout ---- */
 
-static uint64_t round_up(uint64_t value, uint64_t to) {
+static uint64_t round_up(uint64_t value, uint64_t to)
+{
     return (value + to - 1) / to * to;
 }
 
 /* The header that a region of so many spans must have. */
-static struct plait__region_header layout_of(uint32_t span_count) {
+static struct plait__region_header layout_of(uint32_t span_count)
+{
     uint64_t bitmap_size = round_up(((uint64_t)span_count + 63) / 64 * 8, LINE);
     struct plait__region_header header = {
         .magic = REGION_MAGIC,
@@ -78,14 +81,16 @@ static struct plait__region_header layout_of(uint32_t span_count) {
 }
 
 /* 0 where the size is out of range. */
-static uint32_t spans_of_size(size_t size) {
+static uint32_t spans_of_size(size_t size)
+{
     if (size == 0 || size > (size_t)SPANS_MAX << PLAIT__SPAN_SHIFT)
         return 0;
     uint32_t count = (uint32_t)((size + PLAIT__SPAN_SIZE - 1) >> PLAIT__SPAN_SHIFT);
     return count < SPANS_MIN ? SPANS_MIN : count;
 }
 
-static void fill_handle(plait_region_t *region, const struct plait__region_header *layout) {
+static void fill_handle(plait_region_t *region, const struct plait__region_header *layout)
+{
     region->base = region->map.base;
     region->size = (size_t)layout->size;
     region->span_count = layout->span_count;
@@ -96,12 +101,15 @@ static void fill_handle(plait_region_t *region, const struct plait__region_heade
     region->spans = (void *)(region->base + layout->spans_at);
 }
 
-static uint64_t mask_of(uint32_t first_bit, uint32_t count) {
+static uint64_t mask_of(uint32_t first_bit, uint32_t count)
+{
     return (count >= 64 ? ~UINT64_C(0) : (UINT64_C(1) << count) - 1) << first_bit;
 }
 
-/* Calls for the part of [first, end) that lies in the word of `first`; returns where the next begins. */
-static uint32_t word_part(uint32_t first, uint32_t end, uint64_t *mask) {
+/* Calls for the part of [first, end) that lies in the word of `first`; returns where the next
+ * begins. */
+static uint32_t word_part(uint32_t first, uint32_t end, uint64_t *mask)
+{
     uint32_t word_end = (first / 64 + 1) * 64;
     uint32_t part_end = end < word_end ? end : word_end;
     *mask = mask_of(first % 64, part_end - first);
@@ -109,7 +117,8 @@ static uint32_t word_part(uint32_t first, uint32_t end, uint64_t *mask) {
 }
 
 /* Marks [first, end) as claimed for good. Only while nobody else knows the region. */
-static void reserve(plait_region_t *region, uint32_t first, uint32_t end) {
+static void reserve(plait_region_t *region, uint32_t first, uint32_t end)
+{
     while (first < end) {
         uint64_t mask;
         uint32_t word = first / 64;
@@ -122,7 +131,8 @@ static void reserve(plait_region_t *region, uint32_t first, uint32_t end) {
 /* ---- create, open, close ---- */
 
 static bool header_matches(const struct plait__region_header *found,
-                           const struct plait__region_header *wanted) {
+                           const struct plait__region_header *wanted)
+{
     return found->magic == wanted->magic && found->version == wanted->version &&
            found->header_size == wanted->header_size && found->size == wanted->size &&
            found->span_shift == wanted->span_shift && found->span_count == wanted->span_count &&
@@ -132,7 +142,8 @@ static bool header_matches(const struct plait__region_header *found,
            found->spans_at == wanted->spans_at;
 }
 
-int plait_region_create(plait_region_t **region_out, size_t size, bool shared) {
+int plait_region_create(plait_region_t **region_out, size_t size, bool shared)
+{
     uint32_t span_count = spans_of_size(size);
     if (span_count == 0)
         return PLAIT_INVALID;
@@ -159,7 +170,8 @@ fail:
     return code;
 }
 
-int plait_region_open(plait_region_t **region_out, int descriptor, size_t size) {
+int plait_region_open(plait_region_t **region_out, int descriptor, size_t size)
+{
     uint32_t span_count = spans_of_size(size);
     if (span_count == 0 || descriptor < 0)
         return PLAIT_INVALID;
@@ -186,7 +198,8 @@ fail_handle:
     return code;
 }
 
-void plait_region_close(plait_region_t *region) {
+void plait_region_close(plait_region_t *region)
+{
     if (region == NULL)
         return;
     plait_prim_map_close(&region->map);
@@ -195,34 +208,40 @@ void plait_region_close(plait_region_t *region) {
 
 /* ---- addresses ---- */
 
-int plait_region_descriptor(const plait_region_t *region) {
+int plait_region_descriptor(const plait_region_t *region)
+{
     return region->map.descriptor;
 }
 
-size_t plait_region_size(const plait_region_t *region) {
+size_t plait_region_size(const plait_region_t *region)
+{
     return region->size;
 }
 
-void *plait_region_at(const plait_region_t *region, plait_offset_t offset, size_t size) {
+void *plait_region_at(const plait_region_t *region, plait_offset_t offset, size_t size)
+{
     if (offset < (uint64_t)region->first_span << PLAIT__SPAN_SHIFT || offset > region->size ||
         size > region->size - offset)
         return NULL;
     return region->base + offset;
 }
 
-plait_offset_t plait_region_offset(const plait_region_t *region, const void *pointer) {
+plait_offset_t plait_region_offset(const plait_region_t *region, const void *pointer)
+{
     uintptr_t distance = (uintptr_t)pointer - (uintptr_t)region->base;
     return distance < region->size ? (plait_offset_t)distance : 0;
 }
 
 /* ---- spans ---- */
 
-static uint32_t trailing_zeros(uint64_t word) {
+static uint32_t trailing_zeros(uint64_t word)
+{
     return word == 0 ? 64 : (uint32_t)__builtin_ctzll(word);
 }
 
 /* The first of `count` adjacent spans in [from, to) that look free, or NO_SPAN. */
-static uint32_t find_free(const plait_region_t *region, uint32_t from, uint32_t to, uint32_t count) {
+static uint32_t find_free(const plait_region_t *region, uint32_t from, uint32_t to, uint32_t count)
+{
     uint32_t free_so_far = 0;
     for (uint32_t at = from; at < to;) {
         uint32_t left = 64 - at % 64;
@@ -239,7 +258,8 @@ static uint32_t find_free(const plait_region_t *region, uint32_t from, uint32_t 
 }
 
 /* Clears the bits. Release: the caller's use of the spans comes before the next claim. */
-static void unclaim(plait_region_t *region, uint32_t first, uint32_t end) {
+static void unclaim(plait_region_t *region, uint32_t first, uint32_t end)
+{
     while (first < end) {
         uint64_t mask;
         uint32_t word = first / 64;
@@ -249,7 +269,8 @@ static void unclaim(plait_region_t *region, uint32_t first, uint32_t end) {
 }
 
 /* Sets the bits of `mask`, if none is set. Acquire: pairs with the release in unclaim. */
-static bool claim_word(PLAIT_ATOMIC(uint64_t) * word, uint64_t mask) {
+static bool claim_word(PLAIT_ATOMIC(uint64_t) *word, uint64_t mask)
+{
     uint64_t seen = plait_atomic_load_relaxed(word); /* the compare-and-swap decides */
     while ((seen & mask) == 0)
         if (plait_atomic_cas_acq_rel(word, &seen, seen | mask))
@@ -257,7 +278,8 @@ static bool claim_word(PLAIT_ATOMIC(uint64_t) * word, uint64_t mask) {
     return false;
 }
 
-int plait__region_claim_spans_at(plait_region_t *region, uint32_t first, uint32_t count) {
+int plait__region_claim_spans_at(plait_region_t *region, uint32_t first, uint32_t count)
+{
     if (count == 0 || first < region->first_span || first >= region->span_count ||
         count > region->span_count - first)
         return PLAIT_FULL;
@@ -274,12 +296,14 @@ int plait__region_claim_spans_at(plait_region_t *region, uint32_t first, uint32_
 }
 
 /* The hint, made safe: any process may have written anything. */
-static uint32_t search_start(const plait_region_t *region) {
+static uint32_t search_start(const plait_region_t *region)
+{
     uint32_t from = plait_atomic_load_relaxed(&region->header->search_from);
     return from >= region->first_span && from < region->span_count ? from : region->first_span;
 }
 
-int plait__region_claim_spans(plait_region_t *region, uint32_t count, uint32_t *first) {
+int plait__region_claim_spans(plait_region_t *region, uint32_t count, uint32_t *first)
+{
     if (count == 0 || count > region->span_count - region->first_span)
         return PLAIT_FULL;
     for (int i = 0; i < CLAIM_TRIES; i++) {
@@ -300,10 +324,12 @@ int plait__region_claim_spans(plait_region_t *region, uint32_t count, uint32_t *
     return PLAIT_FULL;
 }
 
-void plait__region_release_spans(plait_region_t *region, uint32_t first, uint32_t count) {
+void plait__region_release_spans(plait_region_t *region, uint32_t first, uint32_t count)
+{
     PLAIT_ASSERT_ALWAYS(first >= region->first_span && first < region->span_count &&
                         count <= region->span_count - first);
-    /* When the system refuses, the memory stays in use by a span that is free: correct, only larger. */
+    /* When the system refuses, the memory stays in use by a span that is free: correct, only
+     * larger. */
     (void)plait_prim_map_discard(&region->map, (size_t)first << PLAIT__SPAN_SHIFT,
                                  (size_t)count << PLAIT__SPAN_SHIFT);
     unclaim(region, first, first + count);
@@ -312,7 +338,8 @@ void plait__region_release_spans(plait_region_t *region, uint32_t first, uint32_
         plait_atomic_store_relaxed(&region->header->search_from, first);
 }
 
-uint32_t plait__region_next_heap(plait_region_t *region) {
+uint32_t plait__region_next_heap(plait_region_t *region)
+{
     uint32_t number;
     do /* Relaxed: only the value counts. */
         number = plait_atomic_add_relaxed(&region->header->heaps, 1) + 1;

@@ -1,8 +1,9 @@
 /* region_span: how a region hands whole spans to heaps. Internal to region.c and the heap's files.
  *
- * Everything in the map may be overwritten by a process that went wild: what decides about an address
- * (base, sizes, counts, where the tables are) is read from `struct plait_region`, which is memory of this
- * process, and a value from the map is used as an index only after a check against it.
+ * Everything in the map may be overwritten by a process that went wild: what decides about an
+ * address (base, sizes, counts, where the tables are) is read from `struct plait_region`, which is
+ * memory of this process, and a value from the map is used as an index only after a check against
+ * it.
  * Design: docs/design/region.md
  */
 #ifndef PLAIT_CORE_REGION_SPAN_H
@@ -53,43 +54,51 @@ struct plait_region {
     uint32_t span_count; /* of the whole region */
     uint32_t first_span; /* the first that can be claimed; below it are the header and the tables */
     plait__region_header_t *header;
-    PLAIT_ATOMIC(uint64_t) * claimed; /* a bit a span: it belongs to a heap, or to the header */
-    PLAIT_ATOMIC(uint64_t) * pending; /* a bit a span: look into its remote set */
+    PLAIT_ATOMIC(uint64_t) *claimed; /* a bit a span: it belongs to a heap, or to the header */
+    PLAIT_ATOMIC(uint64_t) *pending; /* a bit a span: look into its remote set */
     plait__span_t *spans;
 };
 
-static inline uint64_t plait__span_info(uint32_t kind, uint32_t value, uint32_t heap) {
+static inline uint64_t plait__span_info(uint32_t kind, uint32_t value, uint32_t heap)
+{
     return (uint64_t)kind | (uint64_t)value << 2 | (uint64_t)heap << 32;
 }
 
-static inline uint32_t plait__span_kind(uint64_t info) {
+static inline uint32_t plait__span_kind(uint64_t info)
+{
     return (uint32_t)(info & 3);
 }
 
-static inline uint32_t plait__span_value(uint64_t info) {
+static inline uint32_t plait__span_value(uint64_t info)
+{
     return (uint32_t)(info >> 2) & 0x3fffffffu;
 }
 
-static inline uint32_t plait__span_heap(uint64_t info) {
+static inline uint32_t plait__span_heap(uint64_t info)
+{
     return (uint32_t)(info >> 32);
 }
 
-/* Relaxed: whoever looks at the span of a block got the block after the owner stored the information, by
- * whatever handed it over. */
-static inline uint64_t plait__span_load_info(const plait_region_t *region, uint32_t span) {
+/* Relaxed: whoever looks at the span of a block got the block after the owner stored the
+ * information, by whatever handed it over. */
+static inline uint64_t plait__span_load_info(const plait_region_t *region, uint32_t span)
+{
     return plait_atomic_load_relaxed(&region->spans[span].info);
 }
 
-static inline void plait__span_store_info(plait_region_t *region, uint32_t span, uint64_t info) {
+static inline void plait__span_store_info(plait_region_t *region, uint32_t span, uint64_t info)
+{
     plait_atomic_store_relaxed(&region->spans[span].info, info);
 }
 
-static inline void *plait__region_span_base(const plait_region_t *region, uint32_t span) {
+static inline void *plait__region_span_base(const plait_region_t *region, uint32_t span)
+{
     return region->base + ((size_t)span << PLAIT__SPAN_SHIFT);
 }
 
 /* Whether anybody has claimed the span, at this moment. Relaxed: only a look. */
-static inline bool plait__region_is_claimed(const plait_region_t *region, uint32_t span) {
+static inline bool plait__region_is_claimed(const plait_region_t *region, uint32_t span)
+{
     return (plait_atomic_load_relaxed(&region->claimed[span / 64]) >> (span % 64) & 1) != 0;
 }
 

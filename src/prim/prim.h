@@ -1,8 +1,9 @@
 /* prim: the operating system behind one contract.
  *
- * One folder per system implements it (linux/ first); nothing above this layer knows which system it is on.
- * Functions return 0 or a code of plait/error.h. They may be called from any thread unless said otherwise.
- * Times are nanoseconds of the monotonic clock; a deadline is absolute and PLAIT_PRIM_FOREVER never comes.
+ * One folder per system implements it (linux/ first); nothing above this layer knows which system
+ * it is on. Functions return 0 or a code of plait/error.h. They may be called from any thread
+ * unless said otherwise. Times are nanoseconds of the monotonic clock; a deadline is absolute and
+ * PLAIT_PRIM_FOREVER never comes.
  */
 #ifndef PLAIT_PRIM_H
 #define PLAIT_PRIM_H
@@ -27,8 +28,8 @@ void plait_prim_relax(void);
 /* Gives the rest of the caller's time slice away. */
 void plait_prim_yield(void);
 
-/* How many processors this process may use: the smallest of those online, the affinity mask, and the
- * cgroup (v1 or v2) quota rounded up; at least 1. Reads files; not for hot paths. */
+/* How many processors this process may use: the smallest of those online, the affinity mask, and
+ * the cgroup (v1 or v2) quota rounded up; at least 1. Reads files; not for hot paths. */
 int plait_prim_cpu_count(void);
 
 size_t plait_prim_page_size(void);
@@ -50,11 +51,11 @@ typedef struct plait_prim_thread {
     uintptr_t handle;
 } plait_prim_thread_t;
 
-/* Starts a thread with every asynchronous signal blocked, so that signals reach the threads that the
- * embedding program made. `name` (at most 15 bytes are shown) may be NULL. `stack_size` 0: the system's
- * default. The thread must be joined or detached. */
-int plait_prim_thread_start(plait_prim_thread_t *thread, void (*main)(void *argument), void *argument,
-                            const char *name, size_t stack_size);
+/* Starts a thread with every asynchronous signal blocked, so that signals reach the threads that
+ * the embedding program made. `name` (at most 15 bytes are shown) may be NULL. `stack_size` 0: the
+ * system's default. The thread must be joined or detached. */
+int plait_prim_thread_start(plait_prim_thread_t *thread, void (*main)(void *argument),
+                            void *argument, const char *name, size_t stack_size);
 
 /* Waits for the thread to end. Blocks; once per thread. */
 void plait_prim_thread_join(plait_prim_thread_t thread);
@@ -80,8 +81,9 @@ typedef struct plait_prim_map {
     int descriptor; /* -1 for private memory */
 } plait_prim_map_t;
 
-/* Reserves `size` bytes (rounded up) of zeroed memory, committed as it is touched. `shared`: backed by a
- * descriptor that a child process can map too. Owner: the caller, until plait_prim_map_close. */
+/* Reserves `size` bytes (rounded up) of zeroed memory, committed as it is touched. `shared`: backed
+ * by a descriptor that a child process can map too. Owner: the caller, until
+ * plait_prim_map_close. */
 int plait_prim_map_create(plait_prim_map_t *map, size_t size, bool shared);
 
 /* Maps another process's shared map by its descriptor, which the map then owns. */
@@ -94,8 +96,8 @@ void plait_prim_map_close(plait_prim_map_t *map);
 
 /* ---- processes ---- */
 
-/* Grows by one in the child of every fork since the first call in this process, so that whoever keeps the
- * number can tell that its threads did not come along. Does not block. */
+/* Grows by one in the child of every fork since the first call in this process, so that whoever
+ * keeps the number can tell that its threads did not come along. Does not block. */
 uint32_t plait_prim_fork_count(void);
 
 #endif

@@ -1,4 +1,5 @@
-/* Tests of src/prim and of the small units beside it (error, alloc). Design: docs/design/prim.md */
+/* Tests of src/prim and of the small units beside it (error, alloc).
+ * Design: docs/design/prim.md */
 #include "test.h"
 
 #include <errno.h>
@@ -22,14 +23,16 @@ enum { MILLISECOND = 1000000 };
 
 /* ---- error, alloc ---- */
 
-TEST(error_texts) {
+TEST(error_texts)
+{
     CHECK_STR_EQ(plait_error_text(PLAIT_OK), "success");
     CHECK_STR_EQ(plait_error_text(PLAIT_NOMEM), "out of memory");
     CHECK_STR_EQ(plait_error_text(PLAIT_CLOSED), "closed");
     CHECK_STR_EQ(plait_error_text(-12345), "unknown code");
 }
 
-TEST(alloc_system) {
+TEST(alloc_system)
+{
     const plait_alloc_t *alloc = &plait_alloc_system;
     char *block = alloc->allocate(alloc->context, 0);
     REQUIRE(block != NULL);
@@ -48,7 +51,8 @@ TEST(alloc_system) {
 
 /* ---- time and processor ---- */
 
-TEST(clock_never_runs_back) {
+TEST(clock_never_runs_back)
+{
     int64_t earlier = plait_prim_now();
     for (int i = 0; i < 10000; i++) {
         int64_t now = plait_prim_now();
@@ -60,7 +64,8 @@ TEST(clock_never_runs_back) {
     plait_prim_yield();
 }
 
-TEST(cpu_count) {
+TEST(cpu_count)
+{
     int count = plait_prim_cpu_count();
     CHECK(count >= 1);
     CHECK(count <= sysconf(_SC_NPROCESSORS_ONLN));
@@ -70,13 +75,15 @@ TEST(cpu_count) {
 
 /* ---- waiting ---- */
 
-TEST(wait_returns_at_once_when_the_word_differs) {
+TEST(wait_returns_at_once_when_the_word_differs)
+{
     uint32_t word = 1;
     CHECK_EQ(plait_prim_wait(&word, 2, PLAIT_PRIM_FOREVER, false), PLAIT_OK);
     CHECK_EQ(plait_prim_wait(&word, 2, PLAIT_PRIM_FOREVER, true), PLAIT_OK);
 }
 
-TEST(wait_ends_at_its_deadline) {
+TEST(wait_ends_at_its_deadline)
+{
     uint32_t word = 1;
     CHECK_EQ(plait_prim_wait(&word, 1, 0, false), PLAIT_TIMEOUT);
     CHECK_EQ(plait_prim_wait(&word, 1, -5, false), PLAIT_TIMEOUT);
@@ -96,7 +103,8 @@ struct ping_pong {
 };
 
 /* The thread with index i may move while word % 2 == i. */
-static void play_ping_pong(int index, void *argument) {
+static void play_ping_pong(int index, void *argument)
+{
     struct ping_pong *game = argument;
     for (int i = 0; i < game->rounds; i++) {
         uint32_t seen;
@@ -107,7 +115,8 @@ static void play_ping_pong(int index, void *argument) {
     }
 }
 
-TEST(wake_is_never_lost) {
+TEST(wake_is_never_lost)
+{
     for (int shared = 0; shared < 2; shared++) {
         struct ping_pong game = {.shared = shared != 0, .rounds = test_scaled(4000)};
         test_run_threads(2, play_ping_pong, &game);
@@ -115,7 +124,8 @@ TEST(wake_is_never_lost) {
     }
 }
 
-static void ignore_signal(int number) {
+static void ignore_signal(int number)
+{
     (void)number;
 }
 
@@ -125,7 +135,8 @@ struct interrupted {
     atomic_uintptr_t thread;
 };
 
-static void wait_forever(void *argument) {
+static void wait_forever(void *argument)
+{
     struct interrupted *state = argument;
     sigset_t user;
     sigemptyset(&user);
@@ -140,7 +151,8 @@ static void wait_forever(void *argument) {
 }
 
 /* Also with SA_RESTART, where the kernel would restart a wait without a deadline. */
-TEST(wait_reports_a_signal) {
+TEST(wait_reports_a_signal)
+{
     const int flags[] = {0, SA_RESTART};
     for (int i = 0; i < 2; i++) {
         struct sigaction action = {.sa_handler = ignore_signal, .sa_flags = flags[i]}, previous;
@@ -150,7 +162,8 @@ TEST(wait_reports_a_signal) {
         REQUIRE(plait_prim_thread_start(&thread, wait_forever, &state, NULL, 0) == PLAIT_OK);
         while (atomic_load(&state.thread) == 0)
             plait_prim_yield();
-        while (atomic_load(&state.code) == 0) { /* a signal before the wait begins is not seen by it */
+        while (atomic_load(&state.code) ==
+               0) { /* a signal before the wait begins is not seen by it */
             pthread_kill((pthread_t)atomic_load(&state.thread), SIGUSR1);
             test_sleep(MILLISECOND);
         }
@@ -168,14 +181,16 @@ struct thread_facts {
     sigset_t mask;
 };
 
-static void gather_facts(void *argument) {
+static void gather_facts(void *argument)
+{
     struct thread_facts *facts = argument;
     facts->id = plait_prim_thread_id();
     pthread_getname_np(pthread_self(), facts->name, sizeof facts->name);
     pthread_sigmask(SIG_SETMASK, NULL, &facts->mask);
 }
 
-TEST(thread_start) {
+TEST(thread_start)
+{
     struct thread_facts facts = {0};
     plait_prim_thread_t thread;
     sigset_t before, after;
@@ -196,11 +211,13 @@ TEST(thread_start) {
         CHECK_EQ(sigismember(&facts.mask, open[i]), 0);
 }
 
-static void set_flag(void *argument) {
+static void set_flag(void *argument)
+{
     atomic_store((atomic_int *)argument, 1);
 }
 
-TEST(thread_detach) {
+TEST(thread_detach)
+{
     static atomic_int flag;
     plait_prim_thread_t thread;
     atomic_store(&flag, 0);
@@ -219,7 +236,8 @@ struct counter {
     int value; /* guarded by lock */
 };
 
-static void count_under_lock(int index, void *argument) {
+static void count_under_lock(int index, void *argument)
+{
     struct counter *counter = argument;
     for (int i = 0; i < counter->rounds; i++) {
         plait_prim_lock(&counter->lock);
@@ -231,7 +249,8 @@ static void count_under_lock(int index, void *argument) {
     }
 }
 
-TEST(lock_excludes) {
+TEST(lock_excludes)
+{
     struct counter counter = {.rounds = test_scaled(20000)};
     test_run_threads(4, count_under_lock, &counter);
     CHECK_EQ(counter.value, 4 * counter.rounds);
@@ -240,7 +259,8 @@ TEST(lock_excludes) {
 
 /* ---- maps ---- */
 
-TEST(map_private) {
+TEST(map_private)
+{
     plait_prim_map_t map;
     size_t page = plait_prim_page_size();
     REQUIRE(plait_prim_map_create(&map, 3 * page - 1, false) == PLAIT_OK);
@@ -260,7 +280,8 @@ TEST(map_private) {
     CHECK(map.base == NULL);
 }
 
-TEST(map_shared_is_one_memory) {
+TEST(map_shared_is_one_memory)
+{
     plait_prim_map_t map, other;
     size_t page = plait_prim_page_size();
     REQUIRE(plait_prim_map_create(&map, 2 * page, true) == PLAIT_OK);
@@ -276,7 +297,8 @@ TEST(map_shared_is_one_memory) {
     plait_prim_map_close(&map);
 }
 
-TEST(map_refusals) {
+TEST(map_refusals)
+{
     plait_prim_map_t map, other;
     size_t page = plait_prim_page_size();
     CHECK_EQ(plait_prim_map_create(&map, 0, false), PLAIT_INVALID);
@@ -297,14 +319,16 @@ TEST(map_refusals) {
 
 /* ---- processes ---- */
 
-static int exit_code_of(pid_t child) {
+static int exit_code_of(pid_t child)
+{
     int status;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-TEST(fork_count) {
+TEST(fork_count)
+{
     uint32_t before = plait_prim_fork_count();
     pid_t child = fork();
     if (child == 0) {
@@ -318,7 +342,8 @@ TEST(fork_count) {
     CHECK_EQ(plait_prim_fork_count(), before);
 }
 
-TEST(wait_works_between_processes) {
+TEST(wait_works_between_processes)
+{
     plait_prim_map_t map;
     REQUIRE(plait_prim_map_create(&map, plait_prim_page_size(), true) == PLAIT_OK);
     struct ping_pong *game = map.base;
@@ -342,22 +367,26 @@ TEST(wait_works_between_processes) {
 
 static char fake_root[64];
 
-static void make_fake_root(void) {
+static void make_fake_root(void)
+{
     strcpy(fake_root, "/tmp/plait-cgroup-XXXXXX");
     CHECK(mkdtemp(fake_root) != NULL);
 }
 
-static void remove_fake_root(void) {
+static void remove_fake_root(void)
+{
     char command[128];
     snprintf(command, sizeof command, "rm -rf '%s'", fake_root);
     CHECK_EQ(system(command), 0);
 }
 
 /* Writes a file below the fake root, with its folders. */
-static void put_file(const char *path, const char *text) {
+static void put_file(const char *path, const char *text)
+{
     char full[PATH_MAX];
     snprintf(full, sizeof full, "%s%s", fake_root, path);
-    for (char *slash = full + strlen(fake_root) + 1; (slash = strchr(slash, '/')) != NULL; slash++) {
+    for (char *slash = full + strlen(fake_root) + 1; (slash = strchr(slash, '/')) != NULL;
+         slash++) {
         *slash = '\0';
         mkdir(full, 0755);
         *slash = '/';
@@ -368,10 +397,12 @@ static void put_file(const char *path, const char *text) {
     fclose(file);
 }
 
-static const char mounts_v2[] = "22 1 0:21 / /proc rw,relatime - proc proc rw\n"
-                                "30 1 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
+static const char mounts_v2[] =
+    "22 1 0:21 / /proc rw,relatime - proc proc rw\n"
+    "30 1 0:26 / /sys/fs/cgroup rw shared:4 - cgroup2 cgroup2 rw,nsdelegate\n";
 
-TEST(cgroup_absent_means_no_limit) {
+TEST(cgroup_absent_means_no_limit)
+{
     make_fake_root();
     CHECK_EQ(plait__prim_cgroup_cpu_limit(fake_root), 0);
     put_file("/proc/self/cgroup", "0::/a\n");
@@ -381,7 +412,8 @@ TEST(cgroup_absent_means_no_limit) {
     remove_fake_root();
 }
 
-TEST(cgroup_v2_takes_the_smallest_on_the_path) {
+TEST(cgroup_v2_takes_the_smallest_on_the_path)
+{
     make_fake_root();
     put_file("/proc/self/cgroup", "0::/slice/app/leaf\n");
     put_file("/proc/self/mountinfo", mounts_v2);
@@ -400,7 +432,8 @@ TEST(cgroup_v2_takes_the_smallest_on_the_path) {
     remove_fake_root();
 }
 
-TEST(cgroup_v2_at_the_root) {
+TEST(cgroup_v2_at_the_root)
+{
     make_fake_root();
     put_file("/proc/self/cgroup", "0::/\n");
     put_file("/proc/self/mountinfo", mounts_v2);
@@ -413,7 +446,8 @@ TEST(cgroup_v2_at_the_root) {
     remove_fake_root();
 }
 
-TEST(cgroup_v1) {
+TEST(cgroup_v1)
+{
     make_fake_root();
     put_file("/proc/self/cgroup", "5:memory:/m\n4:cpu,cpuacct:/docker/abc/inner\n0::/ignored\n");
     put_file("/proc/self/mountinfo",
@@ -434,7 +468,8 @@ TEST(cgroup_v1) {
 }
 
 /* Garbage in every file: any answer but a crash. */
-TEST(cgroup_garbage) {
+TEST(cgroup_garbage)
+{
     uint64_t random = test_random_start(1);
     make_fake_root();
     for (int round = 0; round < test_scaled(200); round++) {

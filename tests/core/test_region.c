@@ -1,4 +1,5 @@
-/* Tests of region.c: layout, addresses, opening, claiming spans. Design: docs/design/region.md */
+/* Tests of region.c: layout, addresses, opening, claiming spans.
+ * Design: docs/design/region.md */
 #include "test.h"
 
 #include <errno.h>
@@ -13,11 +14,13 @@
 #define MIB ((size_t)1 << 20)
 #define SPAN PLAIT__SPAN_SIZE
 
-static uint32_t usable(const plait_region_t *region) {
+static uint32_t usable(const plait_region_t *region)
+{
     return region->span_count - region->first_span;
 }
 
-static uint32_t count_claimed(const plait_region_t *region) {
+static uint32_t count_claimed(const plait_region_t *region)
+{
     uint32_t count = 0;
     for (uint32_t span = region->first_span; span < region->span_count; span++)
         count += plait__region_is_claimed(region, span);
@@ -26,7 +29,8 @@ static uint32_t count_claimed(const plait_region_t *region) {
 
 /* ---- create, addresses ---- */
 
-TEST(create_rounds_up_to_spans) {
+TEST(create_rounds_up_to_spans)
+{
     const size_t sizes[] = {1, SPAN, 2 * SPAN, 2 * SPAN + 1, MIB, 100 * MIB + 5, (size_t)1 << 34};
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (int shared = 0; shared < 2; shared++) {
@@ -41,7 +45,8 @@ TEST(create_rounds_up_to_spans) {
         }
 }
 
-TEST(create_refuses_sizes_out_of_range) {
+TEST(create_refuses_sizes_out_of_range)
+{
     plait_region_t *region;
     CHECK_EQ(plait_region_create(&region, 0, false), PLAIT_INVALID);
     CHECK_EQ(plait_region_create(&region, SIZE_MAX, false), PLAIT_INVALID);
@@ -49,7 +54,8 @@ TEST(create_refuses_sizes_out_of_range) {
     plait_region_close(NULL);
 }
 
-TEST(at_checks_its_range) {
+TEST(at_checks_its_range)
+{
     plait_region_t *region;
     REQUIRE(plait_region_create(&region, MIB, false) == PLAIT_OK);
     size_t size = plait_region_size(region);
@@ -74,7 +80,8 @@ TEST(at_checks_its_range) {
 
 /* ---- open ---- */
 
-TEST(open_maps_the_same_memory) {
+TEST(open_maps_the_same_memory)
+{
     plait_region_t *region, *other;
     REQUIRE(plait_region_create(&region, 4 * MIB, true) == PLAIT_OK);
     size_t size = plait_region_size(region);
@@ -93,7 +100,8 @@ TEST(open_maps_the_same_memory) {
 }
 
 /* Every byte of the header's constant part, changed, is noticed. */
-TEST(open_refuses_a_corrupt_header) {
+TEST(open_refuses_a_corrupt_header)
+{
     plait_region_t *region, *other;
     REQUIRE(plait_region_create(&region, 4 * MIB, true) == PLAIT_OK);
     size_t size = plait_region_size(region);
@@ -114,7 +122,8 @@ TEST(open_refuses_a_corrupt_header) {
     plait_region_close(region);
 }
 
-TEST(open_refuses_other_files) {
+TEST(open_refuses_other_files)
+{
     plait_region_t *region;
     FILE *file = tmpfile();
     REQUIRE(file != NULL);
@@ -130,7 +139,8 @@ TEST(open_refuses_other_files) {
 
 /* ---- claiming ---- */
 
-TEST(claim_everything_and_again) {
+TEST(claim_everything_and_again)
+{
     plait_region_t *region;
     REQUIRE(plait_region_create(&region, 20 * MIB, false) == PLAIT_OK);
     for (int round = 0; round < 3; round++) {
@@ -157,7 +167,8 @@ TEST(claim_everything_and_again) {
 }
 
 /* Random runs against an array of bytes. */
-TEST(claim_agrees_with_a_shadow) {
+TEST(claim_agrees_with_a_shadow)
+{
     plait_region_t *region;
     enum { RUNS = 64 };
     static uint8_t taken[512];
@@ -196,7 +207,8 @@ TEST(claim_agrees_with_a_shadow) {
     plait_region_close(region);
 }
 
-TEST(release_gives_the_memory_back) {
+TEST(release_gives_the_memory_back)
+{
     for (int shared = 0; shared < 2; shared++) {
         plait_region_t *region;
         uint32_t first;
@@ -223,7 +235,8 @@ struct churn {
 };
 
 /* Claims runs, marks every span as its own, and sees that nobody else did. */
-static void churn_spans(int index, void *argument) {
+static void churn_spans(int index, void *argument)
+{
     struct churn *churn = argument;
     plait_region_t *region = churn->region;
     uint64_t random = test_random_start((uint64_t)index);
@@ -242,7 +255,8 @@ static void churn_spans(int index, void *argument) {
     }
 }
 
-TEST(threads_claim_apart) {
+TEST(threads_claim_apart)
+{
     struct churn churn = {.rounds = test_scaled(3000)};
     REQUIRE(plait_region_create(&churn.region, 200 * SPAN, false) == PLAIT_OK);
     test_run_threads(4, churn_spans, &churn);
@@ -250,21 +264,24 @@ TEST(threads_claim_apart) {
     plait_region_close(churn.region);
 }
 
-static int wait_for(pid_t child) {
+static int wait_for(pid_t child)
+{
     int status;
     while (waitpid(child, &status, 0) < 0 && errno == EINTR)
         continue;
     return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-TEST(processes_claim_apart) {
+TEST(processes_claim_apart)
+{
     struct churn churn = {.rounds = test_scaled(2000)};
     REQUIRE(plait_region_create(&churn.region, 200 * SPAN, true) == PLAIT_OK);
     size_t size = plait_region_size(churn.region);
     pid_t child = fork();
     if (child == 0) { /* through a map of its own, at another address */
         struct churn own = churn;
-        if (plait_region_open(&own.region, dup(plait_region_descriptor(churn.region)), size) != PLAIT_OK)
+        if (plait_region_open(&own.region, dup(plait_region_descriptor(churn.region)), size) !=
+            PLAIT_OK)
             _exit(2);
         churn_spans(1, &own);
         _exit(atomic_load(&test_failures) == 0 ? 0 : 1);
@@ -277,7 +294,8 @@ TEST(processes_claim_apart) {
 }
 
 /* A process killed while it claims loses some spans at most, and holds nobody up. */
-TEST(killed_while_claiming) {
+TEST(killed_while_claiming)
+{
     uint64_t random = test_random_start(0);
     for (int round = 0; round < test_scaled(40); round++) {
         struct churn churn = {.rounds = 100000000};
@@ -299,7 +317,8 @@ TEST(killed_while_claiming) {
 }
 
 /* Garbage in the bitmap and the hint: claims fail or overlap, but never leave the region. */
-TEST(garbage_in_the_tables) {
+TEST(garbage_in_the_tables)
+{
     uint64_t random = test_random_start(0);
     plait_region_t *region;
     REQUIRE(plait_region_create(&region, 300 * SPAN, false) == PLAIT_OK);

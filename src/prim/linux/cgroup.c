@@ -1,9 +1,10 @@
 /* prim/linux/cgroup: the processor quota that control groups put on this process.
  *
- * /proc/self/cgroup names the process's group in every hierarchy, /proc/self/mountinfo tells where the
- * hierarchies are mounted and which part of each. A quota anywhere between the group and the mount's root
- * holds, so the smallest along the path counts. Every failure to read means "no limit": a container may hide
- * any of these files. Any thread. Design: docs/design/prim.md
+ * /proc/self/cgroup names the process's group in every hierarchy, /proc/self/mountinfo tells where
+ * the hierarchies are mounted and which part of each. A quota anywhere between the group and the
+ * mount's root holds, so the smallest along the path counts. Every failure to read means "no
+ * limit": a container may hide any of these files. Any thread.
+ * Design: docs/design/prim.md
  */
 #define _GNU_SOURCE
 #include "prim/linux/cgroup.h"
@@ -26,14 +27,16 @@ struct hierarchy {
     char top[PATH_MAX];   /* which group the mount shows as its root */
 };
 
-static FILE *open_under(const char *root, const char *path) {
+static FILE *open_under(const char *root, const char *path)
+{
     char full[2 * PATH_MAX];
     int length = snprintf(full, sizeof full, "%s%s", root, path);
     return length < 0 || (size_t)length >= sizeof full ? NULL : fopen(full, "re");
 }
 
 /* Copies a path, or nothing and returns false where it is too long. */
-static bool copy_path(char *to, const char *from) {
+static bool copy_path(char *to, const char *from)
+{
     size_t length = strlen(from);
     if (length >= PATH_MAX)
         return false;
@@ -42,7 +45,8 @@ static bool copy_path(char *to, const char *from) {
 }
 
 /* Whether `name` is one of a comma-separated list. */
-static bool list_has(const char *list, const char *name) {
+static bool list_has(const char *list, const char *name)
+{
     size_t length = strlen(name);
     for (const char *at = list; at != NULL; at = strchr(at, ',')) {
         at += *at == ',';
@@ -53,7 +57,8 @@ static bool list_has(const char *list, const char *name) {
 }
 
 /* "0::/path" is version 2, "4:cpu,cpuacct:/path" version 1. */
-static void read_groups(const char *root, struct hierarchy *v1, struct hierarchy *v2) {
+static void read_groups(const char *root, struct hierarchy *v1, struct hierarchy *v2)
+{
     char line[LINE_SIZE];
     FILE *file = open_under(root, "/proc/self/cgroup");
     if (file == NULL)
@@ -75,11 +80,12 @@ static void read_groups(const char *root, struct hierarchy *v1, struct hierarchy
 }
 
 /* mountinfo writes a space, tab, newline or backslash as \ooo. */
-static void decode_octal(char *text) {
+static void decode_octal(char *text)
+{
     char *to = text;
     for (const char *from = text; *from != '\0'; to++) {
-        if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' && from[2] <= '7' &&
-            from[3] >= '0' && from[3] <= '7') {
+        if (from[0] == '\\' && from[1] >= '0' && from[1] <= '3' && from[2] >= '0' &&
+            from[2] <= '7' && from[3] >= '0' && from[3] <= '7') {
             *to = (char)((from[1] - '0') * 64 + (from[2] - '0') * 8 + (from[3] - '0'));
             from += 4;
         } else {
@@ -90,7 +96,8 @@ static void decode_octal(char *text) {
 }
 
 /* Cuts one space-separated field off; NULL at the end. */
-static char *next_field(char **rest) {
+static char *next_field(char **rest)
+{
     char *field;
     do
         field = strsep(rest, " ");
@@ -98,8 +105,10 @@ static char *next_field(char **rest) {
     return field;
 }
 
-/* "36 35 98:0 /top /mount options - type source superoptions", with optional fields before the dash. */
-static void read_mount_line(char *line, struct hierarchy *v1, struct hierarchy *v2) {
+/* "36 35 98:0 /top /mount options - type source superoptions", with optional fields before the
+ * dash. */
+static void read_mount_line(char *line, struct hierarchy *v1, struct hierarchy *v2)
+{
     char *rest = line, *top = NULL, *mount = NULL, *field;
     for (int i = 0; (field = next_field(&rest)) != NULL && strcmp(field, "-") != 0; i++) {
         if (i == 3)
@@ -126,7 +135,8 @@ static void read_mount_line(char *line, struct hierarchy *v1, struct hierarchy *
     hierarchy->found_mount = copy_path(hierarchy->top, top) && copy_path(hierarchy->mount, mount);
 }
 
-static void read_mounts(const char *root, struct hierarchy *v1, struct hierarchy *v2) {
+static void read_mounts(const char *root, struct hierarchy *v1, struct hierarchy *v2)
+{
     char line[LINE_SIZE];
     FILE *file = open_under(root, "/proc/self/mountinfo");
     if (file == NULL)
@@ -140,7 +150,8 @@ static void read_mounts(const char *root, struct hierarchy *v1, struct hierarchy
 
 /* Reads the first two words of a file of the group `directory`; how many there were. */
 static int read_words(const char *root, const char *directory, const char *name, char first[32],
-                      char second[32]) {
+                      char second[32])
+{
     char path[2 * PATH_MAX + 32];
     int length = snprintf(path, sizeof path, "%s/%s", directory, name);
     if (length < 0 || (size_t)length >= sizeof path)
@@ -154,11 +165,13 @@ static int read_words(const char *root, const char *directory, const char *name,
 }
 
 /* quota / period rounded up; 0 where the two are no limit. */
-static int limit_of(const char *quota_text, const char *period_text) {
+static int limit_of(const char *quota_text, const char *period_text)
+{
     char *quota_end, *period_end;
     long long quota = strtoll(quota_text, &quota_end, 10);
     long long period = strtoll(period_text, &period_end, 10);
-    if (quota_end == quota_text || *quota_end != '\0' || period_end == period_text || *period_end != '\0')
+    if (quota_end == quota_text || *quota_end != '\0' || period_end == period_text ||
+        *period_end != '\0')
         return 0; /* "max" among others */
     if (quota <= 0 || period <= 0)
         return 0; /* version 1 writes -1 for none */
@@ -167,7 +180,8 @@ static int limit_of(const char *quota_text, const char *period_text) {
 }
 
 /* The limit that one group sets itself; 0: none. */
-static int group_limit(const char *root, const char *directory, bool v2) {
+static int group_limit(const char *root, const char *directory, bool v2)
+{
     char quota[32], period[32], unused[32];
     if (v2) {
         if (read_words(root, directory, "cpu.max", quota, period) != 2)
@@ -179,29 +193,33 @@ static int group_limit(const char *root, const char *directory, bool v2) {
     return limit_of(quota, period);
 }
 
-static int smaller_limit(int a, int b) {
+static int smaller_limit(int a, int b)
+{
     if (a == 0 || b == 0)
         return a + b;
     return a < b ? a : b;
 }
 
 /* The group's path below the mount. A container without a group namespace sees its full path in
- * /proc/self/cgroup, while its mount starts at `top`; a group outside the mount (or "/../x") cannot be
- * looked up, and then the mount's root is the nearest. */
-static const char *path_below_mount(const struct hierarchy *hierarchy) {
+ * /proc/self/cgroup, while its mount starts at `top`; a group outside the mount (or "/../x") cannot
+ * be looked up, and then the mount's root is the nearest. */
+static const char *path_below_mount(const struct hierarchy *hierarchy)
+{
     size_t length = strlen(hierarchy->top);
     const char *group = hierarchy->group;
     if (group[0] != '/' || strncmp(group, "/..", 3) == 0)
         return "";
     if (length <= 1)
         return group;
-    if (strncmp(group, hierarchy->top, length) == 0 && (group[length] == '/' || group[length] == '\0'))
+    if (strncmp(group, hierarchy->top, length) == 0 &&
+        (group[length] == '/' || group[length] == '\0'))
         return group + length;
     return "";
 }
 
 /* The smallest limit from the group up to the mount's root. */
-static int hierarchy_limit(const char *root, const struct hierarchy *hierarchy) {
+static int hierarchy_limit(const char *root, const struct hierarchy *hierarchy)
+{
     char directory[2 * PATH_MAX];
     int limit = 0;
     if (!hierarchy->found_group || !hierarchy->found_mount)
@@ -216,7 +234,8 @@ static int hierarchy_limit(const char *root, const struct hierarchy *hierarchy) 
     }
 }
 
-int plait__prim_cgroup_cpu_limit(const char *root) {
+int plait__prim_cgroup_cpu_limit(const char *root)
+{
     int limit = 0;
     /* Two hierarchies are 24 KiB: too much for the stack of a small thread. */
     struct hierarchy *both = calloc(2, sizeof *both);

@@ -1,6 +1,7 @@
 /* prim/linux/cpu: how many processors this process may use.
  *
- * Any thread; reads files. Design: docs/design/prim.md
+ * Any thread; reads files.
+ * Design: docs/design/prim.md
  */
 #define _GNU_SOURCE
 #include "prim/linux/cgroup.h"
@@ -11,7 +12,8 @@
 #include <unistd.h>
 
 /* Processors in the affinity mask of the process's first thread, 0 when it cannot be told. */
-static int affinity_count(void) {
+static int affinity_count(void)
+{
     /* The kernel refuses a mask that is smaller than its own: grow until it is content. */
     for (int processors = 1024; processors <= 1 << 20; processors *= 2) {
         cpu_set_t *set = CPU_ALLOC((size_t)processors);
@@ -28,11 +30,13 @@ static int affinity_count(void) {
     return 0;
 }
 
-static int smaller(int count, int limit) {
+static int smaller(int count, int limit)
+{
     return limit > 0 && limit < count ? limit : count;
 }
 
-int plait_prim_cpu_count(void) {
+int plait_prim_cpu_count(void)
+{
     long online = sysconf(_SC_NPROCESSORS_ONLN);
     int count = online > 0 && online < 1 << 20 ? (int)online : 1;
     count = smaller(count, affinity_count());

@@ -1,7 +1,7 @@
 /* prim/linux/map: maps of memory, private (anonymous) or shared (an unnamed file in memory).
  *
- * A shared map's file is sealed against shrinking and growing, so that no process that holds the descriptor
- * can turn another's access into SIGBUS. Any thread; one thread at a time for one map.
+ * A shared map's file is sealed against shrinking and growing, so that no process that holds the
+ * descriptor can turn another's access into SIGBUS. Any thread; one thread at a time for one map.
  * Design: docs/design/prim.md
  */
 #define _GNU_SOURCE
@@ -13,19 +13,22 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-size_t plait_prim_page_size(void) {
+size_t plait_prim_page_size(void)
+{
     return (size_t)sysconf(_SC_PAGESIZE);
 }
 
 /* 0 where the sum would overflow. */
-static size_t round_up_to_pages(size_t size) {
+static size_t round_up_to_pages(size_t size)
+{
     size_t page = plait_prim_page_size();
     if (size > (size_t)PTRDIFF_MAX - page)
         return 0;
     return (size + page - 1) / page * page;
 }
 
-static int code_of_errno(void) {
+static int code_of_errno(void)
+{
     switch (errno) {
     case ENOMEM:
         return PLAIT_NOMEM;
@@ -40,15 +43,18 @@ static int code_of_errno(void) {
     }
 }
 
-static int map_descriptor(plait_prim_map_t *map, int descriptor, size_t size) {
-    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, descriptor, 0);
+static int map_descriptor(plait_prim_map_t *map, int descriptor, size_t size)
+{
+    void *base =
+        mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, descriptor, 0);
     if (base == MAP_FAILED)
         return code_of_errno();
     *map = (plait_prim_map_t){.base = base, .size = size, .descriptor = descriptor};
     return PLAIT_OK;
 }
 
-static int create_shared(plait_prim_map_t *map, size_t size) {
+static int create_shared(plait_prim_map_t *map, size_t size)
+{
     int descriptor = memfd_create("plait", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (descriptor < 0)
         return code_of_errno();
@@ -63,21 +69,23 @@ static int create_shared(plait_prim_map_t *map, size_t size) {
     return code;
 }
 
-int plait_prim_map_create(plait_prim_map_t *map, size_t size, bool shared) {
+int plait_prim_map_create(plait_prim_map_t *map, size_t size, bool shared)
+{
     size = round_up_to_pages(size);
     if (size == 0)
         return PLAIT_INVALID;
     if (shared)
         return create_shared(map, size);
-    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
-                      -1, 0);
+    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (base == MAP_FAILED)
         return code_of_errno();
     *map = (plait_prim_map_t){.base = base, .size = size, .descriptor = -1};
     return PLAIT_OK;
 }
 
-int plait_prim_map_open(plait_prim_map_t *map, int descriptor, size_t size) {
+int plait_prim_map_open(plait_prim_map_t *map, int descriptor, size_t size)
+{
     struct stat status;
     size = round_up_to_pages(size);
     if (size == 0)
@@ -92,7 +100,8 @@ int plait_prim_map_open(plait_prim_map_t *map, int descriptor, size_t size) {
     return map_descriptor(map, descriptor, size);
 }
 
-int plait_prim_map_discard(plait_prim_map_t *map, size_t offset, size_t size) {
+int plait_prim_map_discard(plait_prim_map_t *map, size_t offset, size_t size)
+{
     size_t page = plait_prim_page_size();
     if (offset % page != 0 || size % page != 0 || offset > map->size || size > map->size - offset)
         return PLAIT_INVALID;
@@ -105,7 +114,8 @@ int plait_prim_map_discard(plait_prim_map_t *map, size_t offset, size_t size) {
     return PLAIT_OK;
 }
 
-void plait_prim_map_close(plait_prim_map_t *map) {
+void plait_prim_map_close(plait_prim_map_t *map)
+{
     munmap(map->base, map->size);
     if (map->descriptor >= 0)
         close(map->descriptor);

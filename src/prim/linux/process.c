@@ -1,6 +1,7 @@
 /* prim/linux/process: telling that the process was forked.
  *
- * Any thread. Design: docs/design/prim.md
+ * Any thread.
+ * Design: docs/design/prim.md
  */
 #define _GNU_SOURCE
 #include "prim/prim.h"
@@ -11,15 +12,18 @@ static uint32_t forks;
 static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
 
 /* Runs in the child, which has this one thread. */
-static void count_fork(void) {
+static void count_fork(void)
+{
     __atomic_store_n(&forks, forks + 1, __ATOMIC_RELAXED);
 }
 
-static void watch_forks(void) {
+static void watch_forks(void)
+{
     pthread_atfork(NULL, NULL, count_fork);
 }
 
-uint32_t plait_prim_fork_count(void) {
+uint32_t plait_prim_fork_count(void)
+{
     pthread_once(&watch_once, watch_forks);
     /* Relaxed: it changes only where there are no other threads yet. */
     return __atomic_load_n(&forks, __ATOMIC_RELAXED);

@@ -1,7 +1,8 @@
 /* prim/linux/thread: threads, by POSIX threads.
  *
- * A thread is born with its final signal mask: the starter blocks signals around pthread_create, since a
- * thread that blocked them itself could be hit before it does. Any thread. Design: docs/design/prim.md
+ * A thread is born with its final signal mask: the starter blocks signals around pthread_create,
+ * since a thread that blocked them itself could be hit before it does. Any thread.
+ * Design: docs/design/prim.md
  */
 #define _GNU_SOURCE
 #include "prim/prim.h"
@@ -22,7 +23,8 @@ struct start {
     char name[NAME_SIZE];
 };
 
-static void *thread_main(void *raw) {
+static void *thread_main(void *raw)
+{
     struct start start = *(struct start *)raw;
     free(raw);
     if (start.name[0] != '\0')
@@ -31,16 +33,18 @@ static void *thread_main(void *raw) {
     return NULL;
 }
 
-/* All but those that an instruction of the thread itself causes: were they blocked, the kernel would kill
- * the process without running its crash handler. */
-static void fill_blocked_signals(sigset_t *set) {
+/* All but those that an instruction of the thread itself causes: were they blocked, the kernel
+ * would kill the process without running its crash handler. */
+static void fill_blocked_signals(sigset_t *set)
+{
     static const int synchronous[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGSYS};
     sigfillset(set);
     for (size_t i = 0; i < sizeof synchronous / sizeof *synchronous; i++)
         sigdelset(set, synchronous[i]);
 }
 
-static int set_stack_size(pthread_attr_t *attributes, size_t stack_size) {
+static int set_stack_size(pthread_attr_t *attributes, size_t stack_size)
+{
     if (stack_size == 0)
         return 0;
     size_t page = plait_prim_page_size();
@@ -52,8 +56,9 @@ static int set_stack_size(pthread_attr_t *attributes, size_t stack_size) {
     return pthread_attr_setstacksize(attributes, (stack_size + page - 1) / page * page);
 }
 
-int plait_prim_thread_start(plait_prim_thread_t *thread, void (*main)(void *argument), void *argument,
-                            const char *name, size_t stack_size) {
+int plait_prim_thread_start(plait_prim_thread_t *thread, void (*main)(void *argument),
+                            void *argument, const char *name, size_t stack_size)
+{
     int code = PLAIT_NOMEM;
     pthread_attr_t attributes;
     sigset_t blocked, previous;
@@ -88,14 +93,17 @@ fail_start:
     return code;
 }
 
-void plait_prim_thread_join(plait_prim_thread_t thread) {
+void plait_prim_thread_join(plait_prim_thread_t thread)
+{
     pthread_join((pthread_t)thread.handle, NULL);
 }
 
-void plait_prim_thread_detach(plait_prim_thread_t thread) {
+void plait_prim_thread_detach(plait_prim_thread_t thread)
+{
     pthread_detach((pthread_t)thread.handle);
 }
 
-uint64_t plait_prim_thread_id(void) {
+uint64_t plait_prim_thread_id(void)
+{
     return (uint64_t)pthread_self(); /* the address of the thread's control block */
 }

@@ -1,7 +1,8 @@
 /* prim/linux/wait: waiting on a word, by futex.
  *
- * The kernel compares the word and puts the caller to sleep in one step with respect to a wake, so a waker
- * that changes the word first and wakes then is never missed. Any thread. Design: docs/design/prim.md
+ * The kernel compares the word and puts the caller to sleep in one step with respect to a wake, so
+ * a waker that changes the word first and wakes then is never missed. Any thread.
+ * Design: docs/design/prim.md
  */
 #define _GNU_SOURCE
 #include "prim/prim.h"
@@ -12,13 +13,16 @@
 #include <time.h>
 #include <unistd.h>
 
-static int futex_operation(int operation, bool shared) {
+static int futex_operation(int operation, bool shared)
+{
     return shared ? operation : operation | FUTEX_PRIVATE_FLAG;
 }
 
-int plait_prim_wait(const volatile void *word, uint32_t expected, int64_t deadline, bool shared) {
-    /* Even "forever" is passed as a time (in 292 years): a wait without one is restarted by the kernel
-     * after a handler that was installed with SA_RESTART, and the caller would never hear of the signal. */
+int plait_prim_wait(const volatile void *word, uint32_t expected, int64_t deadline, bool shared)
+{
+    /* Even "forever" is passed as a time (in 292 years): a wait without one is restarted by the
+     * kernel after a handler that was installed with SA_RESTART, and the caller would never hear of
+     * the signal. */
     if (deadline < 0)
         deadline = 0;
     struct timespec until = {
@@ -26,8 +30,8 @@ int plait_prim_wait(const volatile void *word, uint32_t expected, int64_t deadli
         .tv_nsec = (long)(deadline % 1000000000),
     };
     /* WAIT_BITSET, unlike WAIT, takes an absolute time, so a retry needs no arithmetic. */
-    long result = syscall(SYS_futex, word, futex_operation(FUTEX_WAIT_BITSET, shared), expected, &until,
-                          NULL, FUTEX_BITSET_MATCH_ANY);
+    long result = syscall(SYS_futex, word, futex_operation(FUTEX_WAIT_BITSET, shared), expected,
+                          &until, NULL, FUTEX_BITSET_MATCH_ANY);
     if (result == 0)
         return PLAIT_OK;
     switch (errno) {
@@ -42,7 +46,9 @@ int plait_prim_wait(const volatile void *word, uint32_t expected, int64_t deadli
     }
 }
 
-void plait_prim_wake(const volatile void *word, int count, bool shared) {
-    /* The word may be unmapped by now where the woken thread owns it: an error here means nobody waits. */
+void plait_prim_wake(const volatile void *word, int count, bool shared)
+{
+    /* The word may be unmapped by now where the woken thread owns it: an error here means nobody
+     * waits. */
     syscall(SYS_futex, word, futex_operation(FUTEX_WAKE, shared), count, NULL, NULL, 0);
 }
