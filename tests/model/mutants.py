@@ -1,7 +1,8 @@
 """Single changes to the shipped sources, each of which some model must notice.
 
-A mutant replaces one piece of text, which must occur exactly once in its file, in a copy of the file, and names
-the suite that finds it: the model, the suite, and the search ("bound N" preemptions, or "random N" executions).
+A mutant replaces one piece of text, which must occur exactly once in its file, in a copy of the
+file, and names the suite that finds it: the model, the suite, and the search ("full", "bound N"
+preemptions, or "random N" executions).
 What the models cannot notice, and why, stands in docs/design.
 """
 
@@ -153,7 +154,8 @@ MUTANTS = [
      "#if !PLAIT_TSAN\n    /* Pairs with", "#if 0\n    /* Pairs with",
      "park", "one_to_one", "full"),
     ("park wake: no fence", PARK,
-     "#if !PLAIT_TSAN\n    plait_atomic_fence_seq_cst();", "#if 0\n    plait_atomic_fence_seq_cst();",
+     "#if !PLAIT_TSAN\n    plait_atomic_fence_seq_cst();",
+     "#if 0\n    plait_atomic_fence_seq_cst();",
      "park", "one_to_one", "full"),
     # ---- park: steps
     ("park worker: no last look", "tests/model/model_park.cpp",
@@ -178,10 +180,12 @@ MUTANTS = [
      "    if (!retract(park, id))\n        plait_park_wake_one(park);", "    retract(park, id);",
      "park", "two_workers", "bound 3"),
     ("park wait: chosen at the timeout, yet TIMEOUT", PARK,
-     "return outcome == PLAIT_TIMEOUT && !chosen ?", "(void)chosen;\n    return outcome == PLAIT_TIMEOUT ?",
+     "return outcome == PLAIT_TIMEOUT && !chosen ?",
+     "(void)chosen;\n    return outcome == PLAIT_TIMEOUT ?",
      "park", "leaver", "bound 1"),
     ("park choose: who cleared the bit not asked", PARK,
-     "        if (seen & bit)\n            return (int)lowest(bit);", "        return (int)lowest(bit);",
+     "        if (seen & bit)\n            return (int)lowest(bit);",
+     "        return (int)lowest(bit);",
      "park", "two_to_two", "bound 2"),
     ("park choose: bit not cleared", PARK,
      "seen = plait_atomic_and_acq_rel(&park->announced[mask], ~bit);",
