@@ -36,6 +36,10 @@ class Failure(Exception):
     """Something the user must know about; the message is all they need."""
 
 
+class AbsentError(Failure):
+    """Something cannot be had on this machine, now; nothing went wrong."""
+
+
 def cache_root() -> Path:
     """The cache folder; made when first asked for."""
     given = os.environ.get("PLAIT_CACHE")
@@ -110,14 +114,15 @@ def run_logged(
         )
 
 
-def in_tree(command: Sequence[str], tree: Path | None) -> list[str]:
-    """The command that runs `command` inside a system tree."""
+def in_tree(command: Sequence[str], tree: Path | None, *options: str) -> list[str]:
+    """The command that runs `command` inside a system tree; the options are those of enter.py."""
     if tree is None:
         return list(command)
     return [
         sys.executable,
         "-S",
         os.fspath(Path(__file__).with_name("enter.py")),
+        *options,
         os.fspath(tree),
         *command,
     ]

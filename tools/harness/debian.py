@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import Failure, cache_root, run_logged, say
+from .cache import AbsentError, Failure, cache_root, in_tree, run_logged, say
 from .interpreters import Interpreter, probe, split_name
 
 SID_NAMES = ("3.13", "3.14", "3.15")
@@ -145,21 +145,20 @@ def install_from_sid(names: Sequence[str]) -> list[Interpreter]:
     """Have these interpreters (of SID_NAMES) in the sid tree; the tree is made if need be."""
     tree = _sid_tree()
     say(f"installing in the sid tree: {' '.join('python' + name for name in names)}")
-    run_logged(["apt-get", "update"], "sid", tree=tree, env=_APT_ENV)
-    run_logged(["dpkg", "--configure", "-a"], "sid", tree=tree, env=_APT_ENV, append=True)
-    install = ["apt-get", "install", "-y", "--no-install-recommends"]
+    flags = ["install", "-y", "--no-install-recommends"]
     packages = [f"python{name}{part}" for name in names for part in ("", "-venv", "-dev")]
-    run_logged(
-        [*install, *packages, "gcc", "libc6-dev"], "sid", tree=tree, env=_APT_ENV, append=True
-    )
+    _run_in_sid(tree, "sid", ["apt-get", "update"])
+    # Takes up what an interrupted installation left.
+    _run_in_sid(tree, "sid", ["dpkg", "--configure", "-a"])
+    _run_in_sid(tree, "sid", ["apt-get", *flags, *packages, "gcc", "libc6-dev", "ca-certificates"])
     for name in names:
         # CPython's own `test` package; good to have, and not in every suite.
         try:
-            suite = [*install, f"libpython{name}-testsuite"]
-            run_logged(suite, f"sid-testsuite-{name}", tree=tree, env=_APT_ENV)
+            suite = f"libpython{name}-testsuite"
+            _run_in_sid(tree, suite, ["apt-get", *flags, suite])
         except Failure:
             say(f"note: CPython's own tests for {name} are not in the sid tree")
-    run_logged(["apt-get", "clean"], "sid", tree=tree, append=True)
+    _run_in_sid(tree, "sid", ["apt-get", "clean"])
     result = []
     for name in names:
         found = probe(name, f"/usr/bin/python{name}", tree, "of Debian sid")
@@ -167,6 +166,10 @@ def install_from_sid(names: Sequence[str]) -> list[Interpreter]:
             raise Failure(f"in the sid tree: {found}")
         result.append(found)
     return result
+
+
+def _run_in_sid(tree: Path, log: str, command: Sequence[str]) -> None:
+    run_logged(in_tree(command, tree, "--bare"), log, env=_APT_ENV, append=True)
 
 
 def _sid_tree() -> Path:
@@ -236,7 +239,7 @@ def _download_source(package: str, work: Path) -> Path:
         if done.returncode == 0:
             say(f"downloaded the source of {package} {version}")
             return next(work.glob("*.orig.tar.*z"))
-    raise Failure(f"no source of {package} can be downloaded ({len(versions)} listed)")
+    raise AbsentError(f"no source of {package} can be downloaded ({len(versions)} listed)")
 
 
 def _version_key(version: str) -> list[int]:

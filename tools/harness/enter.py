@@ -6,7 +6,9 @@ the same path. All mounts live in a mount namespace of this process: they vanish
 ends. The process is replaced, never forked, so signals, standard streams, process id and exit
 status are the program's own.
 
-Needs root and Linux. As a script: enter.py TREE PROGRAM ARGS...
+Needs root and Linux. As a script: enter.py [--bare] TREE PROGRAM ARGS...
+With --bare, no configuration or certificate files are shown: packages that own such a file could
+not replace it while something is mounted there.
 """
 
 from __future__ import annotations
@@ -23,9 +25,9 @@ _TREE_OWNS = frozenset(
     ["bin", "boot", "etc", "lib", "lib32", "lib64", "libx32", "lost+found", "sbin", "usr", "var"]
 )
 
-# Single files of the machine that programs in the tree need: name resolution and pip's
-# configuration.
-_FILES = ["/etc/resolv.conf", "/etc/hosts", "/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
+# Single files of the machine that programs in the tree need.
+_NETWORK_FILES = ["/etc/resolv.conf", "/etc/hosts"]
+_PIP_FILES = ["/etc/pip.conf", "/etc/xdg/pip/pip.conf"]
 
 # Variables that name certificate bundles or configuration files. What they name must exist inside
 # the tree, too.
@@ -44,10 +46,11 @@ _MS_REC = 0x4000
 _MS_PRIVATE = 0x40000
 
 
-def enter(tree: Path, also: Sequence[Path] = ()) -> None:
+def enter(tree: Path, also: Sequence[Path] = (), *, bare: bool = False) -> None:
     """Make this process see `tree` as its root, keeping its working directory.
 
     `also` names folders that must be visible even if they lie below a folder that the tree owns.
+    `bare` leaves out files of configuration and certificates.
     """
     cwd = os.getcwd()
     libc = ctypes.CDLL(None, use_errno=True)
@@ -55,7 +58,7 @@ def enter(tree: Path, also: Sequence[Path] = ()) -> None:
     _mount(libc, None, "/", _MS_REC | _MS_PRIVATE)
     for folder in _machine_folders(tree):
         _bind(libc, tree, folder)
-    for path in [*also, *_machine_files()]:
+    for path in [*also, *_machine_files(bare)]:
         if path.parts[1] in _TREE_OWNS and path.exists():
             _bind(libc, tree, path)
     os.chroot(tree)
@@ -87,11 +90,12 @@ def _machine_folders(tree: Path) -> list[Path]:
     ]
 
 
-def _machine_files() -> list[Path]:
+def _machine_files(bare: bool) -> list[Path]:
+    if bare:
+        return [Path(name) for name in _NETWORK_FILES if os.path.isfile(name)]
     named = [os.environ[name] for name in _FILE_VARIABLES if name in os.environ]
-    return [
-        Path(name) for name in [*_FILES, *named] if os.path.isabs(name) and os.path.isfile(name)
-    ]
+    named = [*_NETWORK_FILES, *_PIP_FILES, *named]
+    return [Path(name) for name in named if os.path.isabs(name) and os.path.isfile(name)]
 
 
 def _bind(libc: ctypes.CDLL, tree: Path, path: Path) -> None:
@@ -128,5 +132,7 @@ def _check(result: int, call: str, detail: str) -> None:
 
 
 if __name__ == "__main__":
-    enter(Path(sys.argv[1]))
-    execute(sys.argv[2], sys.argv[3:], os.environ)
+    bare = sys.argv[1] == "--bare"
+    tree, program, *args = sys.argv[2 if bare else 1 :]
+    enter(Path(tree), bare=bare)
+    execute(program, args, os.environ)
