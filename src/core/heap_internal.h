@@ -164,15 +164,12 @@ bool plait__heap_add_page(plait_heap_t *heap, uint32_t class_index);
 /* Gives the memory of an empty page back to the free runs. */
 void plait__heap_retire_page(plait_heap_t *heap, plait__page_t *page);
 
-/* Takes a block from an available page. */
-void *plait__page_take(plait_heap_t *heap, plait__page_t *page);
+/* What follows after an available page gave its last block away. */
+void plait__page_became_full(plait_heap_t *heap, plait__page_t *page);
 
-/* Puts a live block back. The page may be gone afterwards. */
-void plait__page_put(plait_heap_t *heap, plait__page_t *page, uint32_t index);
-
-/* The live block at this offset in the page, or PLAIT__NO_BLOCK. */
-#define PLAIT__NO_BLOCK UINT32_MAX
-uint32_t plait__page_find(const plait__page_t *page, uint32_t offset);
+/* What follows after blocks of a page came back, that `was_full` before. The page may be gone
+ * afterwards. */
+void plait__page_gained(plait_heap_t *heap, plait__page_t *page, bool was_full);
 
 /* Makes the freed blocks of the spans that are marked as pending the owner's again. */
 void plait__heap_collect(plait_heap_t *heap);
@@ -183,5 +180,43 @@ void plait__heap_sweep(plait_heap_t *heap);
 
 /* Collect, then find or sweep for a run; NULL: the region is full. */
 plait__node_t *plait__heap_acquire_run(plait_heap_t *heap, uint32_t count);
+
+/* ---- the fast paths ---- */
+
+/* Takes a block from an available page. */
+static inline void *plait__page_take(plait_heap_t *heap, plait__page_t *page)
+{
+    uint32_t index = page->free_count > 0 ? page->free[--page->free_count] : page->fresh++;
+    plait__bit_set(page->live_bits, index);
+    if (++page->live == page->capacity)
+        plait__page_became_full(heap, page);
+    return page->base + (size_t)index * page->block_size;
+}
+
+/* The live block at this offset in the page, or PLAIT__NO_BLOCK. */
+#define PLAIT__NO_BLOCK UINT32_MAX
+static inline uint32_t plait__page_find(const plait__page_t *page, uint32_t offset)
+{
+    uint32_t index = (uint32_t)((uint64_t)offset * page->reciprocal >> 32);
+    if (index * page->block_size != offset || index >= page->capacity ||
+        !plait__bit_get(page->live_bits, index))
+        return PLAIT__NO_BLOCK;
+    return index;
+}
+
+static inline void plait__page_push_free(plait__page_t *page, uint32_t index)
+{
+    plait__bit_clear(page->live_bits, index);
+    page->free[page->free_count++] = (uint16_t)index;
+}
+
+/* Puts a live block back. The page may be gone afterwards. */
+static inline void plait__page_put(plait_heap_t *heap, plait__page_t *page, uint32_t index)
+{
+    plait__page_push_free(page, index);
+    bool was_full = page->live-- == page->capacity;
+    if (was_full || page->live == 0)
+        plait__page_gained(heap, page, was_full);
+}
 
 #endif

@@ -105,18 +105,12 @@ void plait__heap_retire_page(plait_heap_t *heap, plait__page_t *page)
 
 /* ---- blocks ---- */
 
-void *plait__page_take(plait_heap_t *heap, plait__page_t *page)
+void plait__page_became_full(plait_heap_t *heap, plait__page_t *page)
 {
-    PLAIT_ASSERT(page->live < page->capacity);
-    uint32_t index = page->free_count > 0 ? page->free[--page->free_count] : page->fresh++;
-    plait__bit_set(page->live_bits, index);
-    if (++page->live == page->capacity)
-        available_remove(heap, page);
-    return page->base + (size_t)index * page->block_size;
+    available_remove(heap, page);
 }
 
-/* What follows after blocks of a page came back; `was_full` before. */
-static void page_gained(plait_heap_t *heap, plait__page_t *page, bool was_full)
+void plait__page_gained(plait_heap_t *heap, plait__page_t *page, bool was_full)
 {
     if (was_full)
         available_insert(heap, page);
@@ -130,29 +124,6 @@ static void page_gained(plait_heap_t *heap, plait__page_t *page, bool was_full)
         plait__heap_retire_page(heap, page);
 }
 
-static void push_free(plait__page_t *page, uint32_t index)
-{
-    plait__bit_clear(page->live_bits, index);
-    page->free[page->free_count++] = (uint16_t)index;
-}
-
-void plait__page_put(plait_heap_t *heap, plait__page_t *page, uint32_t index)
-{
-    push_free(page, index);
-    bool was_full = page->live-- == page->capacity;
-    if (was_full || page->live == 0)
-        page_gained(heap, page, was_full);
-}
-
-uint32_t plait__page_find(const plait__page_t *page, uint32_t offset)
-{
-    uint32_t index = (uint32_t)((uint64_t)offset * page->reciprocal >> 32);
-    if (index * page->block_size != offset || index >= page->capacity ||
-        !plait__bit_get(page->live_bits, index))
-        return PLAIT__NO_BLOCK;
-    return index;
-}
-
 /* ---- collecting ---- */
 
 /* Takes a word of freed blocks into the page. Bits of blocks that are not live come from a block
@@ -161,7 +132,7 @@ static void absorb_word(plait__page_t *page, uint32_t word, uint64_t freed)
 {
     freed &= page->live_bits[word];
     while (freed != 0) {
-        push_free(page, word * 64 + (uint32_t)__builtin_ctzll(freed));
+        plait__page_push_free(page, word * 64 + (uint32_t)__builtin_ctzll(freed));
         page->live--;
         freed &= freed - 1;
     }
@@ -179,7 +150,7 @@ static void collect_page(plait_heap_t *heap, plait__page_t *page)
             absorb_word(page, word, plait__remote_take_word_owner(remote, word));
     }
     if (page->live != live)
-        page_gained(heap, page, live == page->capacity);
+        plait__page_gained(heap, page, live == page->capacity);
 }
 
 static void collect_large(plait_heap_t *heap, plait__node_t *node)
@@ -222,7 +193,7 @@ static void sweep_page(plait_heap_t *heap, plait__page_t *page)
     for (uint32_t word = 0; word < words; word++)
         absorb_word(page, word, plait__remote_sweep_word_owner(remote, word));
     if (page->live != live)
-        page_gained(heap, page, live == page->capacity);
+        plait__page_gained(heap, page, live == page->capacity);
 }
 
 void plait__heap_sweep(plait_heap_t *heap)
