@@ -28,6 +28,9 @@ typedef struct plait_worker_ops {
      * scheduler is broken: it abandons every task, now and from now on. `leave` is called in either
      * case. */
     int (*enter)(plait_worker_t *worker);
+    /* Once, after enter if that succeeded: calls loop(worker), in which everything below happens. May be
+     * NULL, when there is nothing to put around it. */
+    void (*surround)(plait_worker_t *worker, void (*loop)(plait_worker_t *worker));
     /* Runs a claimed task and writes its outcome; the scheduler completes it. */
     void (*run)(plait_worker_t *worker, plait_task_t *task);
     /* Runs items [low, high) of the job in order; returns how many it ran, at least 1. */
@@ -103,6 +106,12 @@ int plait_sched_join(plait_sched_t *sched, int64_t deadline);
  * returned PLAIT_OK it is this call that does. */
 void plait_sched_release(plait_sched_t *sched);
 
+/* A number that names this scheduler in the process for ever; never 0. Any thread. */
+uint64_t plait_sched_id(const plait_sched_t *sched);
+
+/* Any thread: one more handle, to be released, of the scheduler with this id; NULL if it is gone. */
+plait_sched_t *plait_sched_find(uint64_t id);
+
 bool plait_sched_is_closed(plait_sched_t *sched);
 bool plait_sched_is_broken(plait_sched_t *sched);
 
@@ -111,6 +120,10 @@ unsigned plait_sched_living(plait_sched_t *sched);
 
 /* The worker whose thread this is, or NULL. */
 plait_worker_t *plait_worker_current(void);
+
+/* On the worker's thread, inside a task that waits for another: runs one item that is queued, if there is
+ * one, and returns whether there was. `own`: only from the worker's own deque, newest first. */
+bool plait_worker_help(plait_worker_t *worker, bool own);
 
 plait_sched_t *plait_worker_sched(plait_worker_t *worker);
 void *plait_sched_context(plait_sched_t *sched);

@@ -12,17 +12,18 @@ imports it, and pays only for what it runs.
 TYPE_CHECKING = False  # known to type checkers; the typing module would cost twenty imports
 if TYPE_CHECKING:
     from plait._default import map, submit
-    from plait._errors import RemoteError
+    from plait._errors import Interrupted, RemoteError
     from plait._future import Future
     from plait._plait import cpu_count
     from plait._pool import BrokenPool, Pool
 
-__all__ = ["BrokenPool", "Future", "Pool", "RemoteError", "cpu_count", "map", "submit"]
+__all__ = ["BrokenPool", "Future", "Interrupted", "Pool", "RemoteError", "cpu_count", "map", "submit"]
 __version__ = "0.1.0"
 
 _homes = {
     "BrokenPool": "plait._pool",
     "Future": "plait._future",
+    "Interrupted": "plait._errors",
     "Pool": "plait._pool",
     "RemoteError": "plait._errors",
     "cpu_count": "plait._plait",

@@ -1,4 +1,14 @@
-"""The stand-in for an exception that cannot travel; workers import this, so it imports nothing."""
+"""Exceptions that workers know; every worker may import this, so it imports nothing."""
+
+
+class Interrupted(BaseException):
+    """Raised inside a call that Future.interrupt() or its deadline stops, and by its future.
+
+    Not an Exception, so that `except Exception` in the call does not swallow it (as KeyboardInterrupt).
+    """
+
+    def __init__(self, reason: str = "the call was interrupted") -> None:
+        super().__init__(reason)
 
 
 class RemoteError(Exception):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import functools
 import itertools
+import os
 import sys
 import threading
 import weakref
@@ -143,7 +144,8 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         return f"<plait.Pool kind={self.kind!r} max_workers={self.max_workers}>"
 
     def __reduce__(self) -> Any:
-        raise TypeError("a plait.Pool cannot be pickled: pass what its tasks need instead")
+        # To another interpreter of this process, never to another process: there the id means nothing.
+        return _attached, (self._id, os.getpid(), self.kind, self.reason, self.max_workers)
 
     def _start_map(
         self,
@@ -158,6 +160,16 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         if len(iterables) == 1:
             return self._map(fn, iter(iterables[0]), False, ordered, timeout, window)
         return self._map(fn, zip(*iterables), True, ordered, timeout, window)
+
+
+def _attached(identity: int, process: int, kind: str, reason: str, max_workers: int) -> Pool:
+    """A task's view of a pool that it was given: the same workers, from another interpreter."""
+    if process != os.getpid():
+        raise RuntimeError("a plait.Pool cannot travel to another process: make one there")
+    pool = Pool.__new__(Pool)
+    pool._attach(identity)
+    pool.kind, pool.reason, pool.max_workers = kind, reason, max_workers
+    return pool
 
 
 def _window(chunksize: int | None, buffersize: int | None) -> int:

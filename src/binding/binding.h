@@ -82,7 +82,7 @@ typedef struct encoder {
     table_t memo; /* object address -> value of its body; holds a reference to each */
 } encoder_t;
 
-int encoder_init(encoder_t *encoder, module_state *state); /* 0, or -1 with an exception */
+void encoder_init(encoder_t *encoder, module_state *state);
 void encoder_fini(encoder_t *encoder);
 void encoder_reset(encoder_t *encoder);
 
@@ -100,6 +100,16 @@ int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *messa
 /* Likewise; a small message is copied to `room`, and the encoder keeps its block. */
 int encoder_finish_into(encoder_t *encoder, plait_flat_value_t root, message_t *message, void *room,
                         size_t capacity);
+
+/* An encoder that is kept from one use to the next. Encoding can run code that encodes: who finds it taken
+ * gets the spare one instead, which lives for this use only. */
+typedef struct kept_encoder {
+    encoder_t encoder;
+    bool taken;
+} kept_encoder_t;
+
+encoder_t *encoder_take(kept_encoder_t *kept, encoder_t *spare);
+void encoder_give(kept_encoder_t *kept, encoder_t *encoder);
 
 /* All of it in one: a message of its own for one object. */
 int encode_message(module_state *state, PyObject *object, message_t *message);
@@ -141,13 +151,11 @@ void shipment_release(shipment_t *shipment);
 
 /* A pool's memory of what it has shipped, in one interpreter. */
 typedef struct shipper shipper_t;
-shipper_t *shipper_new(void); /* NULL with an exception */
+shipper_t *shipper_new(module_state *state); /* NULL with an exception */
 void shipper_free(shipper_t *shipper);
 
-/* The shipper's own encoder, or the spare one, initialised, where a caller further up is using it: encoding
- * can run code that submits. Given back with shipper_give_encoder. */
-encoder_t *shipper_take_encoder(shipper_t *shipper, module_state *state, encoder_t *spare);
-void shipper_give_encoder(shipper_t *shipper, encoder_t *encoder);
+/* For the arguments that travel with what it ships. */
+kept_encoder_t *shipper_encoder(shipper_t *shipper);
 
 /* Lets go of every callable and shipment. */
 void shipper_forget(shipper_t *shipper);
@@ -174,18 +182,29 @@ typedef struct pool_core {
     PyObject *name_prefix; /* thread kind: of the threads' names, or NULL */
     /* guarded by lock */
     plait_prim_lock_t lock;
-    message_t failure; /* what broke the pool, see failure_message; bytes NULL before */
+    struct worker_data *members; /* the workers that have entered, linked by next */
+    message_t failure;           /* what broke the pool, see failure_message; bytes NULL before */
 } pool_core_t;
 
 /* What one worker has of its own. */
 typedef struct worker_data {
+    /* const once it has entered */
     pool_core_t *core;
     module_state *state;
     PyObject *module; /* keeps the state alive */
     PyThreadState *thread_state;
+    PyInterpreterState *interpreter;
+    unsigned long thread_id; /* as Python's threading knows it */
+    /* the worker's own */
     table_t functions; /* shipment id -> callable */
-    encoder_t encoder;
-    int64_t turn; /* thread kind under a GIL: when this worker last let others have it */
+    kept_encoder_t encoder;
+    unsigned helping; /* how many waiting calls lie on its stack */
+    int64_t turn;     /* thread kind under a GIL: when this worker last let others have it */
+    /* see interrupt.c */
+    PLAIT_ATOMIC(struct call *) current; /* written by the worker, read by interrupters */
+    plait_prim_lock_t lock;   /* asynchronous exceptions are set and taken back under it */
+    struct worker_data *next; /* guarded by the pool's lock, as visitors */
+    unsigned visitors;
 } worker_data_t;
 
 const plait_worker_ops_t *worker_ops(pool_kind kind);
@@ -214,6 +233,8 @@ typedef struct answer {
 typedef struct call {
     plait_task_t task; /* first: the scheduler knows this part only */
     pool_kind kind;
+    uint64_t sched_id; /* of the scheduler it was submitted to */
+    PLAIT_ATOMIC(uint32_t) interrupted;
     answer_t answer; /* written by the worker before the task is done */
     PyObject
         *watcher; /* the Future to be published, a reference, while the notifier is asked for */
@@ -235,7 +256,6 @@ static inline PyObject **call_arguments(call_t *call)
 {
     return (PyObject **)(void *)call->tail;
 }
-
 
 call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callable,
                       PyObject *const *args, Py_ssize_t positional, PyObject *keyword_names);
@@ -269,13 +289,30 @@ PyObject *exception_from_message(module_state *state, const message_t *message);
  * may be NULL where no interpreter could be had), or by a text. */
 void core_failed(pool_core_t *core, module_state *state, const char *text);
 
+/* ---- interrupt.c ---- */
+
+/* Any thread with a thread state: has Interrupted raised in a call that runs; false if it is final already. */
+bool interrupt_call(call_t *call);
+
+/* The worker, around a call: what was its current one before is `below`. */
+call_t *begin_call(worker_data_t *data, call_t *call);
+void end_call(worker_data_t *data, call_t *call, call_t *below);
+
+/* The worker, where it waits inside a call: -1 with Interrupted raised, or 0. */
+int raise_if_interrupted(worker_data_t *data);
+
+/* The worker, attached, before its first and after its last call. */
+void join_members(worker_data_t *data);
+void leave_members(worker_data_t *data);
+
 /* ---- pool.c ---- */
 
 typedef struct pool_object {
     PyObject_HEAD
     pool_core_t *core; /* NULL before __init__ */
     shipper_t *shipper;
-    bool handle; /* whether the scheduler's handle is ours */
+    bool handle;   /* whether it holds a handle of the scheduler */
+    bool attached; /* found in a worker: its end is not the pool's end */
 } pool_object;
 
 /* 0, or -1 with an exception: not initialised, or made before a fork. */
@@ -315,6 +352,10 @@ void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uin
 
 /* Seconds from a Python argument (None: never) to a core deadline. 0, or -1 with an exception. */
 int deadline_from_timeout(PyObject *timeout, int64_t *deadline);
+
+/* One step of a wait of the calling thread for something that `sched` may have to do: a worker of it runs
+ * something else that is queued, if there is anything, and *stepped says so. 0, or -1 with an exception. */
+int help_while_waiting(uint64_t sched_id, bool *stepped);
 
 /* The deadline of one sleep of a longer wait: signals that arrive between two sleeps are seen by
  * the next. */

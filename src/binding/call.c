@@ -63,13 +63,11 @@ call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callabl
         goto fail;
     if (positional == 0 && keyword_names == NULL)
         return call;
-    encoder_t *encoder = shipper_take_encoder(shipper, state, &spare);
-    if (encoder == NULL)
-        goto fail;
+    encoder_t *encoder = encoder_take(shipper_encoder(shipper), &spare);
     int status = encode_call(encoder, args, positional, keyword_names, &root);
     if (status == 0)
         status = encoder_finish_into(encoder, root, &call->flat.arguments, call->tail, ROOM);
-    shipper_give_encoder(shipper, encoder);
+    encoder_give(shipper_encoder(shipper), encoder);
     if (status == 0)
         return call;
 fail:
@@ -177,19 +175,23 @@ static void answer_value(worker_data_t *data, call_t *call, PyObject *result)
         return;
     }
     plait_flat_value_t root;
-    int status = encode_object(&data->encoder, result, &root);
+    encoder_t spare, *encoder = encoder_take(&data->encoder, &spare);
+    int status = encode_object(encoder, result, &root);
     if (status == 0)
-        status = encoder_finish_into(&data->encoder, root, &answer->message, call->tail, ROOM);
+        status = encoder_finish_into(encoder, root, &answer->message, call->tail, ROOM);
     Py_DECREF(result);
-    if (status < 0) {
+    encoder_give(&data->encoder, encoder);
+    if (status < 0)
         answer_raised(data, answer);
-        encoder_reset(&data->encoder);
-    }
 }
 
 void call_run(worker_data_t *data, call_t *call)
 {
-    PyObject *result = call->kind == KIND_THREAD ? run_direct(call) : run_flat(data, call);
+    PyObject *result = NULL;
+    call_t *below = begin_call(data, call);
+    if (raise_if_interrupted(data) == 0)
+        result = call->kind == KIND_THREAD ? run_direct(call) : run_flat(data, call);
+    end_call(data, call, below);
     if (result != NULL)
         answer_value(data, call, result);
     else

@@ -35,15 +35,11 @@ void message_clear(message_t *message)
 
 /* ---- the encoder ---- */
 
-int encoder_init(encoder_t *encoder, module_state *state)
+void encoder_init(encoder_t *encoder, module_state *state)
 {
     encoder->state = state;
     table_init(&encoder->memo);
-    int result = plait_flat_writer_init(&encoder->writer, &plait_alloc_system, 0);
-    if (result == PLAIT_OK)
-        return 0;
-    raise_core_error(result, "preparing a message");
-    return -1;
+    plait_flat_writer_init(&encoder->writer, &plait_alloc_system, 0); /* allocates nothing yet */
 }
 
 static void forget(encoder_t *encoder)
@@ -66,6 +62,26 @@ void encoder_reset(encoder_t *encoder)
 {
     forget(encoder);
     plait_flat_writer_reset(&encoder->writer);
+}
+
+encoder_t *encoder_take(kept_encoder_t *kept, encoder_t *spare)
+{
+    if (kept->taken) {
+        encoder_init(spare, kept->encoder.state);
+        return spare;
+    }
+    kept->taken = true;
+    return &kept->encoder;
+}
+
+void encoder_give(kept_encoder_t *kept, encoder_t *encoder)
+{
+    if (encoder == &kept->encoder) {
+        encoder_reset(encoder);
+        kept->taken = false;
+    } else {
+        encoder_fini(encoder);
+    }
 }
 
 static int put_failed(int result)
@@ -720,8 +736,7 @@ int encoder_finish_into(encoder_t *encoder, plait_flat_value_t root, message_t *
         return 0;
     message->bytes = room;
     message->borrowed = true;
-    int result =
-        plait_flat_finish_into(&encoder->writer, root, 0, room, capacity, &message->size);
+    int result = plait_flat_finish_into(&encoder->writer, root, 0, room, capacity, &message->size);
     if (result == PLAIT_FULL) {
         message->borrowed = false;
         result = plait_flat_finish(&encoder->writer, root, 0, &message->bytes, &message->size);
@@ -741,8 +756,7 @@ int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *messa
 int encode_message(module_state *state, PyObject *object, message_t *message)
 {
     encoder_t encoder;
-    if (encoder_init(&encoder, state) < 0)
-        return -1;
+    encoder_init(&encoder, state);
     plait_flat_value_t root;
     int status = encode_object(&encoder, object, &root);
     if (status == 0)

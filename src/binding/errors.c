@@ -24,31 +24,6 @@ PyObject *raise_core_error(int code, const char *what)
     }
 }
 
-/* ---- time ---- */
-
-int deadline_from_timeout(PyObject *timeout, int64_t *deadline)
-{
-    *deadline = PLAIT_PRIM_FOREVER;
-    if (timeout == NULL || timeout == Py_None)
-        return 0;
-    double seconds = PyFloat_AsDouble(timeout);
-    if (seconds == -1.0 && PyErr_Occurred())
-        return -1;
-    if (seconds != seconds) {
-        PyErr_SetString(PyExc_ValueError, "a timeout cannot be NaN");
-        return -1;
-    }
-    if (seconds < 9e9) /* 285 years: later than that is never */
-        *deadline = plait_prim_now() + (seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
-    return 0;
-}
-
-int64_t deadline_of_sleep(int64_t deadline)
-{
-    int64_t soon = plait_prim_now() + 1000000000;
-    return deadline < soon ? deadline : soon;
-}
-
 /* ---- exceptions ---- */
 
 PyObject *take_raised(void)
@@ -150,8 +125,8 @@ void answer_broken(pool_core_t *core, answer_t *answer)
     message_t *failure = &core->failure;
     void *copy = failure->bytes == NULL ? NULL : malloc(failure->size);
     if (copy != NULL)
-        answer->message =
-            (message_t){failure->root, memcpy(copy, failure->bytes, failure->size), failure->size, false};
+        answer->message = (message_t){failure->root, memcpy(copy, failure->bytes, failure->size),
+                                      failure->size, false};
     plait_prim_unlock(&core->lock);
 }
 

@@ -92,9 +92,18 @@ static int wait_until_final(future_object *self, PyObject *timeout)
         return -1;
     for (;;) {
         int result;
-        Py_BEGIN_ALLOW_THREADS result =
-            plait_task_wait(&self->call->task, deadline_of_sleep(deadline));
-        Py_END_ALLOW_THREADS if (result == PLAIT_OK) return 0;
+        bool stepped;
+        if (help_while_waiting(self->call->sched_id, &stepped) < 0)
+            return -1;
+        if (plait_task_is_final(state_of(self)))
+            return 0;
+        if (stepped)
+            continue;
+        Py_BEGIN_ALLOW_THREADS
+        result = plait_task_wait(&self->call->task, deadline_of_sleep(deadline));
+        Py_END_ALLOW_THREADS
+        if (result == PLAIT_OK)
+            return 0;
         if (PyErr_CheckSignals() < 0)
             return -1;
         if (result == PLAIT_TIMEOUT && plait_prim_now() >= deadline) {
@@ -197,6 +206,22 @@ static PyObject *future_cancel(PyObject *object, PyObject *Py_UNUSED(ignored))
     Py_RETURN_TRUE;
 }
 
+PyDoc_STRVAR(interrupt_doc,
+             "interrupt($self, /)\n--\n\n"
+             "Stops the call: cancels it if no worker has begun it, else has plait.Interrupted\n"
+             "raised in it, as soon as it runs Python code. False if it has ended already.\n"
+             "The worker lives on. Any thread.");
+
+static PyObject *future_interrupt(PyObject *object, PyObject *ignored)
+{
+    future_object *self = (future_object *)object;
+    PyObject *cancelled = future_cancel(object, ignored);
+    if (cancelled != Py_False)
+        return cancelled;
+    Py_DECREF(cancelled);
+    return PyBool_FromLong(self->call != NULL && interrupt_call(self->call));
+}
+
 PyDoc_STRVAR(done_doc, "done($self, /)\n--\n\nTrue if the call has ended or was cancelled.");
 
 static PyObject *future_done(PyObject *object, PyObject *Py_UNUSED(ignored))
@@ -263,8 +288,8 @@ PyObject *future_take_finished(module_state *state)
     plait_link_t *link;
     int result;
     do {
-        Py_BEGIN_ALLOW_THREADS result =
-            plait_mailbox_take(&state->notifier, PLAIT_PRIM_FOREVER, &link);
+        Py_BEGIN_ALLOW_THREADS
+        result = plait_mailbox_take(&state->notifier, PLAIT_PRIM_FOREVER, &link);
         Py_END_ALLOW_THREADS
     } while (result == PLAIT_INTERRUPTED);
     if (result != PLAIT_OK)
@@ -290,6 +315,7 @@ static PyMethodDef future_methods[] = {
     {"exception", (PyCFunction)(void (*)(void))future_exception,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, exception_doc},
     {"cancel", future_cancel, METH_NOARGS, cancel_doc},
+    {"interrupt", future_interrupt, METH_NOARGS, interrupt_doc},
     {"done", future_done, METH_NOARGS, done_doc},
     {"running", future_running, METH_NOARGS, running_doc},
     {"cancelled", future_cancelled, METH_NOARGS, cancelled_doc},

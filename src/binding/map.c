@@ -6,7 +6,7 @@
  * of a map arrive in one mailbox; the iterator puts them in order, or not, and decodes item by
  * item. Items in flight are bounded by the window. Design: docs/design/map.md
  */
-#include "binding/binding.h"
+#include "binding/map_job.h"
 
 /* Blocks start small, so that workers begin early, and grow. */
 #define FIRST_BLOCK 64
@@ -20,31 +20,6 @@
  */
 #define WINDOW_ITEMS (1 << 20)
 #define WINDOW_BYTES (256.0 * 1024 * 1024)
-
-/* What the iterator and the workers share. */
-typedef struct stream {
-    PLAIT_ATOMIC(uint32_t) references; /* the iterator and each job */
-    plait_job_flag_t cancelled;
-    plait_mailbox_t grains;
-} stream_t;
-
-typedef struct grain {
-    plait_link_t link;
-    uint64_t low, high; /* places in the whole map */
-    answer_t answer;    /* VALUE: a LIST message or a list object of high - low values */
-} grain_t;
-
-typedef struct map_job {
-    plait_job_t job; /* first: the scheduler knows this part only */
-    stream_t *stream;
-    pool_core_t *core; /* alive while a worker runs this */
-    uint64_t first;    /* the place of item 0 in the whole map */
-    bool star;
-    shipment_t *function; /* interpreter kind */
-    message_t items;      /* a LIST */
-    PyObject *callable;   /* thread kind */
-    PyObject *objects;    /* a list */
-} map_job_t;
 
 typedef struct map_object {
     PyObject_HEAD
@@ -71,202 +46,6 @@ typedef struct map_object {
     plait_flat_body_t values;
     bool decoding;
 } map_object;
-
-/* ---- streams, grains, jobs ---- */
-
-static void grain_free(grain_t *grain)
-{
-    answer_clear(&grain->answer);
-    free(grain);
-}
-
-static void stream_release(stream_t *stream)
-{
-    if (plait_atomic_sub_acq_rel(&stream->references, 1) != 1)
-        return;
-    plait_link_t *link;
-    if (plait_mailbox_take(&stream->grains, 0, &link) == PLAIT_OK)
-        while (link != NULL) {
-            grain_t *grain = (grain_t *)link;
-            link = link->next;
-            grain_free(grain);
-        }
-    free(stream);
-}
-
-static stream_t *stream_new(void)
-{
-    stream_t *stream = malloc(sizeof *stream);
-    if (stream == NULL)
-        return NULL;
-    plait_atomic_init(&stream->references, 1);
-    plait_atomic_init(&stream->cancelled, 0);
-    plait_mailbox_init(&stream->grains);
-    return stream;
-}
-
-static void job_destroy(plait_job_t *job)
-{
-    map_job_t *self = (map_job_t *)job;
-    shipment_release(self->function);
-    message_clear(&self->items);
-    if (PyThreadState_GetUnchecked() != NULL) { /* as answer_clear */
-        Py_CLEAR(self->callable);
-        Py_CLEAR(self->objects);
-    }
-    stream_release(self->stream);
-    free(self);
-}
-
-static grain_t *grain_new(uint64_t low, uint64_t high)
-{
-    grain_t *grain = calloc(1, sizeof *grain);
-    /* A grain is small and everything waits for it: without memory for it nothing can be reported
-     * at all. */
-    if (grain == NULL)
-        Py_FatalError("plait: no memory to report a result");
-    grain->low = low;
-    grain->high = high;
-    grain->answer.message.root = plait_flat_const(PLAIT_FLAT_NONE);
-    return grain;
-}
-
-/* ---- the worker's side ---- */
-
-static void send_values(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high,
-                        plait_flat_value_t list, PyObject *objects)
-{
-    if (low == high) {
-        Py_XDECREF(objects);
-        return;
-    }
-    grain_t *grain = grain_new(job->first + low, job->first + high);
-    grain->answer.object = objects;
-    if (objects == NULL && encoder_finish(&data->encoder, list, &grain->answer.message) < 0)
-        answer_raised(data, &grain->answer);
-    plait_mailbox_push(&job->stream->grains, &grain->link);
-}
-
-static void send_raised(worker_data_t *data, map_job_t *job, uint64_t place)
-{
-    grain_t *grain = grain_new(job->first + place, job->first + place + 1);
-    answer_raised(data, &grain->answer);
-    plait_mailbox_push(&job->stream->grains, &grain->link);
-}
-
-static PyObject *apply(map_job_t *job, PyObject *function, PyObject *item)
-{
-    return job->star ? PyObject_CallObject(function, item) : PyObject_CallOneArg(function, item);
-}
-
-/* Interpreter kind: one stretch until its end or an exception; returns how many items were run. */
-static uint64_t run_flat_stretch(worker_data_t *data, map_job_t *job, PyObject *function,
-                                 decoder_t *decoder, const plait_flat_body_t *items, uint64_t low,
-                                 uint64_t high)
-{
-    encoder_t *encoder = &data->encoder;
-    plait_flat_value_t list = 0, value;
-    size_t count = (size_t)(high - low);
-    encoder_reset(encoder);
-    if (plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, count, count, &list) != PLAIT_OK) {
-        PyErr_NoMemory();
-        send_raised(data, job, low);
-        return 1;
-    }
-    for (uint64_t index = low; index < high; index++) {
-        PyObject *item = decode_value(decoder, plait_flat_word(items, index));
-        PyObject *result = item == NULL ? NULL : apply(job, function, item);
-        Py_XDECREF(item);
-        int status = result == NULL ? -1 : encode_object(encoder, result, &value);
-        Py_XDECREF(result);
-        if (status < 0) {
-            PyObject *exception = take_raised();
-            send_values(data, job, low, index, list, NULL);
-            PyErr_SetRaisedException(exception);
-            send_raised(data, job, index);
-            return index - low + 1;
-        }
-        plait_flat_set(&encoder->writer, list, (size_t)(index - low), value);
-    }
-    send_values(data, job, low, high, list, NULL);
-    return count;
-}
-
-/* Cuts a list that was made for more. */
-static void cut_list(PyObject *list, uint64_t count)
-{
-    if ((uint64_t)PyList_GET_SIZE(list) > count &&
-        PyList_SetSlice(list, (Py_ssize_t)count, PyList_GET_SIZE(list), NULL) < 0)
-        PyErr_Clear(); /* cannot be: nothing is allocated to cut the end off */
-}
-
-/* Thread kind, likewise. */
-static uint64_t run_direct_stretch(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high)
-{
-    PyObject *results = PyList_New((Py_ssize_t)(high - low));
-    if (results == NULL) {
-        send_raised(data, job, low);
-        return 1;
-    }
-    for (uint64_t index = low; index < high; index++) {
-        /* borrowed: the job's list is nobody else's and keeps it */
-        PyObject *result = apply(job, job->callable, PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
-        if (result == NULL) {
-            PyObject *exception = take_raised();
-            cut_list(results, index - low);
-            send_values(data, job, low, index, 0, results);
-            PyErr_SetRaisedException(exception);
-            send_raised(data, job, index);
-            return index - low + 1;
-        }
-        PyList_SET_ITEM(results, (Py_ssize_t)(index - low), result);
-    }
-    send_values(data, job, low, high, 0, results);
-    return high - low;
-}
-
-/* What must be there before the first item: the function and the items' message. */
-static PyObject *prepare(worker_data_t *data, map_job_t *job, decoder_t *decoder,
-                         plait_flat_body_t *items)
-{
-    PyObject *function = worker_function(data, job->function);
-    if (function == NULL)
-        return NULL;
-    if (decoder_open(decoder, data->state, &job->items) == 0 &&
-        decode_root(decoder, PLAIT_FLAT_LIST, items) == 0)
-        return function;
-    Py_DECREF(function);
-    return NULL;
-}
-
-uint64_t map_run_items(worker_data_t *data, plait_job_t *base, uint64_t low, uint64_t high)
-{
-    map_job_t *job = (map_job_t *)base;
-    if (data->core->kind == KIND_THREAD)
-        return run_direct_stretch(data, job, low, high);
-    decoder_t decoder;
-    plait_flat_body_t items;
-    PyObject *function = prepare(data, job, &decoder, &items);
-    if (function == NULL) {
-        send_raised(data, job, low);
-        return 1;
-    }
-    uint64_t count = run_flat_stretch(data, job, function, &decoder, &items, low, high);
-    decoder_close(&decoder);
-    Py_DECREF(function);
-    return count;
-}
-
-void map_abandon_items(plait_sched_t *sched, plait_job_t *base, uint64_t low, uint64_t high)
-{
-    map_job_t *job = (map_job_t *)base;
-    grain_t *grain = grain_new(job->first + low, job->first + high);
-    if (plait_sched_is_broken(sched))
-        answer_broken(job->core, &grain->answer);
-    else
-        grain->answer.outcome = OUTCOME_CANCELLED;
-    plait_mailbox_push(&job->stream->grains, &grain->link);
-}
 
 /* ---- feeding: from the input to the workers ---- */
 
@@ -303,23 +82,6 @@ static bool block_is_old(uint64_t count, int64_t began)
     return (count < 4 || count % 16 == 0) && plait_prim_now() - began > BLOCK_TIME;
 }
 
-static map_job_t *job_new(map_object *self, uint64_t count)
-{
-    map_job_t *job = calloc(1, sizeof *job);
-    if (job == NULL) {
-        PyErr_NoMemory();
-        return NULL;
-    }
-    plait_job_init(&job->job, count, &self->stream->cancelled, job_destroy);
-    plait_atomic_add_relaxed(&self->stream->references, 1); /* relaxed: self holds one */
-    job->stream = self->stream;
-    job->core = self->pool->core;
-    job->first = self->taken;
-    job->star = self->star;
-    job->items.root = plait_flat_const(PLAIT_FLAT_NONE);
-    return job;
-}
-
 static int submit_job(map_object *self, map_job_t *job)
 {
     uint64_t count = job->job.count;
@@ -347,7 +109,9 @@ static void fail_locally(map_object *self)
 /* Ends the message of a block and hands its `count` items over. */
 static int send_flat(map_object *self, encoder_t *encoder, plait_flat_value_t list, uint64_t count)
 {
-    map_job_t *job = count == 0 ? NULL : job_new(self, count);
+    map_job_t *job =
+        count == 0 ? NULL
+                   : map_job_new(self->stream, self->pool->core, self->taken, count, self->star);
     if (job == NULL) {
         encoder_reset(encoder);
         return count == 0 ? 0 : -1;
@@ -414,18 +178,17 @@ static int feed_flat(map_object *self, uint64_t limit)
 {
     int status = -1;
     Py_BEGIN_CRITICAL_SECTION((PyObject *)self->pool);
-    encoder_t spare, *encoder = shipper_take_encoder(self->pool->shipper, self->state, &spare);
-    if (encoder != NULL) {
-        status = feed_with(self, encoder, limit);
-        shipper_give_encoder(self->pool->shipper, encoder);
-    }
+    encoder_t spare, *encoder = encoder_take(shipper_encoder(self->pool->shipper), &spare);
+    status = feed_with(self, encoder, limit);
+    encoder_give(shipper_encoder(self->pool->shipper), encoder);
     Py_END_CRITICAL_SECTION();
     return status;
 }
 
 static int send_direct(map_object *self, PyObject *items)
 {
-    map_job_t *job = job_new(self, (uint64_t)PyList_GET_SIZE(items));
+    map_job_t *job = map_job_new(self->stream, self->pool->core, self->taken,
+                                 (uint64_t)PyList_GET_SIZE(items), self->star);
     if (job == NULL)
         return -1;
     job->callable = Py_NewRef(self->callable);
@@ -528,7 +291,8 @@ static int collect(map_object *self, int64_t deadline)
     if (deadline == 0) {
         result = plait_mailbox_take(&self->stream->grains, 0, &link);
     } else {
-        Py_BEGIN_ALLOW_THREADS result = plait_mailbox_take(&self->stream->grains, deadline, &link);
+        Py_BEGIN_ALLOW_THREADS
+        result = plait_mailbox_take(&self->stream->grains, deadline, &link);
         Py_END_ALLOW_THREADS
     }
     if (result != PLAIT_OK)
@@ -572,6 +336,22 @@ static int open_current(map_object *self)
     return decode_root(&self->decoder, PLAIT_FLAT_LIST, &self->values);
 }
 
+/* What an item raised. A StopIteration would end the iteration in silence: as in a generator (PEP 479) it
+ * becomes a RuntimeError. */
+static void raise_at_place(PyObject *exception)
+{
+    if (exception == NULL)
+        return; /* something else is being raised */
+    if (!PyErr_GivenExceptionMatches(exception, PyExc_StopIteration)) {
+        PyErr_SetRaisedException(exception);
+        return;
+    }
+    PyErr_SetString(PyExc_RuntimeError, "the function of a map raised StopIteration");
+    PyObject *error = PyErr_GetRaisedException();
+    PyException_SetCause(error, exception);
+    PyErr_SetRaisedException(error);
+}
+
 /* The next value of the current grain. NULL with what the item raised. */
 static PyObject *give(map_object *self)
 {
@@ -582,8 +362,7 @@ static PyObject *give(map_object *self)
     if (answer->outcome != OUTCOME_VALUE) {
         PyObject *exception;
         answer_decode(self->state, answer, &exception);
-        if (exception != NULL)
-            PyErr_SetRaisedException(exception);
+        raise_at_place(exception);
         if (answer->outcome != OUTCOME_EXCEPTION) { /* nothing more will come */
             Py_CLEAR(self->input);
             self->next = self->taken;
@@ -599,10 +378,13 @@ static PyObject *give(map_object *self)
     return value;
 }
 
-/* Sleeps until something arrives. 0, or -1 with an exception. */
+/* Helps, or sleeps until something arrives. 0, or -1 with an exception. */
 static int wait_for_grains(map_object *self)
 {
-    int result = collect(self, deadline_of_sleep(self->deadline));
+    bool stepped;
+    if (help_while_waiting(plait_sched_id(self->pool->core->sched), &stepped) < 0)
+        return -1;
+    int result = collect(self, stepped ? 0 : deadline_of_sleep(self->deadline));
     if (result < 0 || PyErr_CheckSignals() < 0)
         return -1;
     if (result == PLAIT_TIMEOUT && plait_prim_now() >= self->deadline) {

@@ -63,9 +63,11 @@ static int join(plait_sched_t *sched)
 {
     for (;;) {
         int result;
-        Py_BEGIN_ALLOW_THREADS result =
-            plait_sched_join(sched, deadline_of_sleep(PLAIT_PRIM_FOREVER));
-        Py_END_ALLOW_THREADS if (result == PLAIT_OK) return 0;
+        Py_BEGIN_ALLOW_THREADS
+        result = plait_sched_join(sched, deadline_of_sleep(PLAIT_PRIM_FOREVER));
+        Py_END_ALLOW_THREADS
+        if (result == PLAIT_OK)
+            return 0;
         if (PyErr_CheckSignals() < 0)
             return -1;
     }
@@ -91,7 +93,9 @@ static void pool_dealloc(PyObject *object)
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
     shipper_free(self->shipper);
-    if (self->core != NULL && self->handle && !forked(self->core)) {
+    if (self->core != NULL && self->handle && self->attached) {
+        plait_sched_release(self->core->sched);
+    } else if (self->core != NULL && self->handle && !forked(self->core)) {
         plait_sched_close(self->core->sched);
         if (plait_sched_living(self->core->sched) == 0)
             plait_sched_release(self->core->sched);
@@ -160,7 +164,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     }
     self->core = core; /* from here on dealloc cleans up */
     self->handle = true;
-    self->shipper = shipper_new();
+    self->shipper = shipper_new(state);
     if (self->shipper == NULL || open_initializer(core, self, state, args[4], args[5]) < 0)
         return NULL;
     if (core->kind == KIND_INTERPRETER && encode_message(state, args[3], &core->setup) < 0)
@@ -225,14 +229,44 @@ static PyObject *pool_submit(PyObject *object, PyTypeObject *type, PyObject *con
     call_t *call = make_call(state, self, args, count, names);
     if (call == NULL)
         return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
+    call->sched_id = plait_sched_id(self->core->sched);
     plait_task_retain(
-        &call->task); /* the future's; the other is dropped once the scheduler has its own */
+        &call->task); /* the future's; ours is dropped once the scheduler has its own */
     int result = plait_sched_submit(self->core->sched, &call->task);
     plait_task_release(&call->task);
     if (result == PLAIT_OK)
         return future_new(state, call);
     plait_task_release(&call->task);
     return raise_submit_error(state, self, result);
+}
+
+PyDoc_STRVAR(attach_doc,
+             "_attach($self, id, /)\n--\n\n"
+             "Makes this the pool with that id, which lives in another interpreter or runs the\n"
+             "task that asks. Raises RuntimeError if it is gone, or its workers share objects.");
+
+static PyObject *pool_attach(PyObject *object, PyTypeObject *type, PyObject *const *args,
+                             Py_ssize_t count, PyObject *Py_UNUSED(names))
+{
+    pool_object *self = (pool_object *)object;
+    if (count != 1 || self->core != NULL)
+        return PyErr_Format(PyExc_TypeError, "_attach() takes one argument, once");
+    uint64_t id = PyLong_AsUnsignedLongLong(args[0]);
+    if (PyErr_Occurred())
+        return NULL;
+    plait_sched_t *sched = plait_sched_find(id);
+    if (sched == NULL)
+        return PyErr_Format(PyExc_RuntimeError, "the pool is gone");
+    self->core = plait_sched_context(sched);
+    self->handle = self->attached = true;
+    if (self->core->kind == KIND_THREAD && self->core->interpreter != PyInterpreterState_Get())
+        return PyErr_Format(PyExc_RuntimeError,
+                            "a pool of threads serves its own interpreter only: "
+                            "use kind='interpreter' to share a pool");
+    self->shipper = shipper_new(state_of_type(type));
+    if (self->shipper == NULL)
+        return NULL;
+    Py_RETURN_NONE;
 }
 
 PyDoc_STRVAR(
@@ -302,9 +336,18 @@ static PyObject *pool_living(PyObject *object, void *Py_UNUSED(closure))
     return PyLong_FromUnsignedLong(mine ? plait_sched_living(self->core->sched) : 0);
 }
 
+static PyObject *pool_id(PyObject *object, void *Py_UNUSED(closure))
+{
+    pool_object *self = (pool_object *)object;
+    return pool_check(self) < 0 ? NULL
+                                : PyLong_FromUnsignedLongLong(plait_sched_id(self->core->sched));
+}
+
 static PyMethodDef pool_methods[] = {
     {"_open", (PyCFunction)(void (*)(void))pool_open, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      open_doc},
+    {"_attach", (PyCFunction)(void (*)(void))pool_attach,
+     METH_METHOD | METH_FASTCALL | METH_KEYWORDS, attach_doc},
     {"submit", (PyCFunction)(void (*)(void))pool_submit,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, submit_doc},
     {"_map", (PyCFunction)(void (*)(void))pool_map, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
@@ -316,6 +359,7 @@ static PyMethodDef pool_methods[] = {
 
 static PyGetSetDef pool_attributes[] = {
     {"_living", pool_living, NULL, "Workers that have started and not ended: a snapshot.", NULL},
+    {"_id", pool_id, NULL, "The number that _attach() takes.", NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

@@ -38,9 +38,7 @@ typedef struct parcel {
 struct shipper {
     parcel_t parcels[REMEMBERED];
     unsigned newest; /* the slot used last */
-    encoder_t encoder;
-    bool encoding; /* somebody has taken the encoder */
-    bool encoder_ready;
+    kept_encoder_t encoder;
 };
 
 /* ---- shipments ---- */
@@ -304,11 +302,13 @@ static check_t *take_fingerprint(module_state *state, PyObject *callable, size_t
 
 /* ---- the shipper ---- */
 
-shipper_t *shipper_new(void)
+shipper_t *shipper_new(module_state *state)
 {
     shipper_t *shipper = PyMem_Calloc(1, sizeof *shipper);
     if (shipper == NULL)
         PyErr_NoMemory();
+    else
+        encoder_init(&shipper->encoder.encoder, state);
     return shipper;
 }
 
@@ -321,27 +321,9 @@ static void parcel_clear(parcel_t *parcel)
     Py_XDECREF(old.callable);
 }
 
-encoder_t *shipper_take_encoder(shipper_t *shipper, module_state *state, encoder_t *spare)
+kept_encoder_t *shipper_encoder(shipper_t *shipper)
 {
-    encoder_t *encoder = shipper->encoding ? spare : &shipper->encoder;
-    if (encoder == spare || !shipper->encoder_ready) {
-        if (encoder_init(encoder, state) < 0)
-            return NULL;
-        shipper->encoder_ready = true;
-    }
-    if (encoder != spare)
-        shipper->encoding = true;
-    return encoder;
-}
-
-void shipper_give_encoder(shipper_t *shipper, encoder_t *encoder)
-{
-    if (encoder == &shipper->encoder) {
-        encoder_reset(encoder);
-        shipper->encoding = false;
-    } else {
-        encoder_fini(encoder);
-    }
+    return &shipper->encoder;
 }
 
 void shipper_forget(shipper_t *shipper)
@@ -353,8 +335,8 @@ void shipper_forget(shipper_t *shipper)
 void shipper_free(shipper_t *shipper)
 {
     shipper_forget(shipper);
-    if (shipper != NULL && shipper->encoder_ready)
-        encoder_fini(&shipper->encoder);
+    if (shipper != NULL)
+        encoder_fini(&shipper->encoder.encoder);
     PyMem_Free(shipper);
 }
 

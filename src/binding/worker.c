@@ -33,7 +33,11 @@ static int find_state(worker_data_t *data)
     if (data->module == NULL)
         return -1;
     data->state = state_of_module(data->module);
-    return encoder_init(&data->encoder, data->state);
+    encoder_init(&data->encoder.encoder, data->state);
+    data->interpreter = PyInterpreterState_Get();
+    data->thread_id = PyThread_get_thread_ident();
+    join_members(data);
+    return 0;
 }
 
 static int attach_thread(worker_data_t *data)
@@ -178,9 +182,10 @@ static void leave(plait_worker_t *worker)
     if (data == NULL)
         return;
     if (data->thread_state != NULL) {
+        leave_members(data);
         forget_functions(data);
         if (data->state != NULL)
-            encoder_fini(&data->encoder);
+            encoder_fini(&data->encoder.encoder);
         Py_CLEAR(data->module);
         if (data->core->kind == KIND_INTERPRETER) {
             Py_EndInterpreter(data->thread_state);
@@ -191,6 +196,48 @@ static void leave(plait_worker_t *worker)
     }
     plait_worker_set_data(worker, NULL);
     free(data);
+}
+
+/* ---- a frame to run in ---- */
+
+/* C functions that look for the caller's frame (eval, warnings.warn, super) must find one, as they do in
+ * any Python thread: the worker's whole work happens inside this one. */
+static PyObject *loop_in_frame(PyObject *capsule, PyObject *Py_UNUSED(ignored))
+{
+    void (*loop)(plait_worker_t *) = NULL;
+    void *address = PyCapsule_GetPointer(capsule, NULL);
+    if (address == NULL)
+        return NULL;
+    memcpy(&loop, &(void *){PyCapsule_GetContext(capsule)}, sizeof loop);
+    loop(address);
+    Py_RETURN_NONE;
+}
+
+static void surround(plait_worker_t *worker, void (*loop)(plait_worker_t *worker))
+{
+    static PyMethodDef method = {"work", loop_in_frame, METH_NOARGS, NULL};
+    void *loop_address;
+    memcpy(&loop_address, &loop, sizeof loop_address);
+    PyObject *capsule = PyCapsule_New(worker, NULL, NULL), *work = NULL, *globals = NULL,
+             *code = NULL;
+    if (capsule != NULL && PyCapsule_SetContext(capsule, loop_address) == 0)
+        work = PyCFunction_New(&method, capsule);
+    if (work != NULL)
+        globals = Py_BuildValue("{sssO}", "__name__", "plait", "work", work);
+    if (globals != NULL && PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) == 0)
+        code = Py_CompileString("work()", "<plait worker>", Py_eval_input);
+    PyObject *done = code == NULL ? NULL : PyEval_EvalCode(code, globals, globals);
+    if (code == NULL) {
+        PyErr_Clear();
+        loop(worker); /* without memory for a frame, then without a frame */
+    } else if (done == NULL) {
+        PyErr_WriteUnraisable(work); /* an exception that arrived between two tasks */
+    }
+    Py_XDECREF(done);
+    Py_XDECREF(code);
+    Py_XDECREF(globals);
+    Py_XDECREF(work);
+    Py_XDECREF(capsule);
 }
 
 /* ---- running ---- */
@@ -290,11 +337,29 @@ static void dispose(void *context)
 
 const plait_worker_ops_t *worker_ops(pool_kind kind)
 {
-    static const plait_worker_ops_t thread = {enter_thread,  run,   run_items, pause_worker,
-                                              resume_worker, leave, abandon,   map_abandon_items,
-                                              dispose};
+    static const plait_worker_ops_t thread = {
+        .enter = enter_thread,
+        .surround = surround,
+        .run = run,
+        .run_items = run_items,
+        .pause = pause_worker,
+        .resume = resume_worker,
+        .leave = leave,
+        .abandon = abandon,
+        .abandon_items = map_abandon_items,
+        .dispose = dispose,
+    };
     static const plait_worker_ops_t interpreter = {
-        enter_interpreter, run,    run_items, pause_worker, resume_worker, leave, abandon,
-        map_abandon_items, dispose};
+        .enter = enter_interpreter,
+        .surround = surround,
+        .run = run,
+        .run_items = run_items,
+        .pause = pause_worker,
+        .resume = resume_worker,
+        .leave = leave,
+        .abandon = abandon,
+        .abandon_items = map_abandon_items,
+        .dispose = dispose,
+    };
     return kind == KIND_THREAD ? &thread : &interpreter;
 }

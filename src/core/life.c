@@ -12,8 +12,9 @@
 #define GATE_CLOSED 1u
 #define GATE_ENTRY 2u
 
+/* Handles in the low half of the word, workers in the high half. */
 #define HOLDER_HANDLE 1u
-#define HOLDER_WORKER 2u
+#define HOLDER_WORKER 0x10000u
 
 void plait_life_init(plait_life_t *life, plait_inject_t *queue, plait_park_t *park)
 {
@@ -104,9 +105,18 @@ bool plait_life_end_worker(plait_life_t *life)
      * pairs with the acquire in join as well. */
     uint32_t before = plait_atomic_sub_acq_rel(&life->holders, HOLDER_WORKER);
     /* From here on the handle's owner may free `life`; the wake only uses its address. */
-    if (before == (HOLDER_WORKER | HOLDER_HANDLE))
+    if (before / HOLDER_WORKER == 1)
         plait_prim_wake(&life->holders, INT32_MAX, false);
     return before == HOLDER_WORKER;
+}
+
+bool plait_life_retain(plait_life_t *life)
+{
+    uint32_t seen = plait_atomic_load_acquire(&life->holders);
+    while (seen != 0)
+        if (plait_atomic_cas_acq_rel(&life->holders, &seen, seen + HOLDER_HANDLE))
+            return true;
+    return false;
 }
 
 bool plait_life_release(plait_life_t *life)

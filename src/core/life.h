@@ -3,7 +3,7 @@
  * Submitters push behind a *gate* that close shuts; workers count as *busy* unless they sleep. When
  * the gate is shut with nobody inside, the queue from outside is empty and nobody is busy, then
  * nothing is left and nothing can come: *finished*, and workers end. One word counts the *holders*,
- * the handle and the living workers: the last of them frees. Protocol: docs/design/sched.md,
+ * the handles and the living workers: the last of them frees. Protocol: docs/design/sched.md,
  * tests/model/model_life.cpp
  */
 #ifndef PLAIT_CORE_LIFE_H
@@ -26,7 +26,7 @@ struct plait_life {
     /* Written by workers that fall asleep, wake or end, and once by whoever notices the end. */
     PLAIT_ATOMIC(uint32_t) busy;     /* workers that do not sleep; only they hold items */
     PLAIT_ATOMIC(uint32_t) finished; /* a wait word for join; 1 for good */
-    PLAIT_ATOMIC(uint32_t) holders;  /* a wait word for join; 1 for the handle, 2 for each worker */
+    PLAIT_ATOMIC(uint32_t) holders;  /* a wait word for join; handles and workers, see life.c */
 
     char pad0[PLAIT_PRIM_CACHE_LINE];
 
@@ -64,6 +64,9 @@ bool plait_life_is_finished(plait_life_t *life);
 /* Worker, at its end; the handle's owner, once. True: it was the last holder, and frees. */
 bool plait_life_end_worker(plait_life_t *life);
 bool plait_life_release(plait_life_t *life);
+
+/* Any thread that keeps the memory from being freed: one more handle; false if the last holder has gone. */
+bool plait_life_retain(plait_life_t *life);
 
 /* With the handle: blocks until finished with no worker left; after PLAIT_OK no worker touches the
  * scheduler any more. PLAIT_OK, PLAIT_TIMEOUT or PLAIT_INTERRUPTED. */

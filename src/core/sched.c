@@ -112,9 +112,51 @@ static void fini_workers(plait_sched_t *sched)
     free(sched->workers);
 }
 
+/* ---- the registry: schedulers by their number ---- */
+
+static plait_prim_lock_t registry_lock;
+static plait_sched_t *registry; /* guarded by registry_lock; linked by next */
+
+static void registry_add(plait_sched_t *sched)
+{
+    sched->id = plait_task_next_id();
+    plait_prim_lock(&registry_lock);
+    sched->next = registry;
+    registry = sched;
+    plait_prim_unlock(&registry_lock);
+}
+
+static void registry_remove(plait_sched_t *sched)
+{
+    plait_prim_lock(&registry_lock);
+    plait_sched_t **link = &registry;
+    while (*link != sched)
+        link = &(*link)->next;
+    *link = sched->next;
+    plait_prim_unlock(&registry_lock);
+}
+
+plait_sched_t *plait_sched_find(uint64_t id)
+{
+    plait_prim_lock(&registry_lock);
+    plait_sched_t *sched = registry;
+    while (sched != NULL && sched->id != id)
+        sched = sched->next;
+    if (sched != NULL && !plait_life_retain(&sched->life))
+        sched = NULL; /* its last holder has gone and waits for our lock */
+    plait_prim_unlock(&registry_lock);
+    return sched;
+}
+
+uint64_t plait_sched_id(const plait_sched_t *sched)
+{
+    return sched->id;
+}
+
 /* By the last holder: nobody else uses the scheduler any more. */
 static void destroy(plait_sched_t *sched)
 {
+    registry_remove(sched);
     PLAIT_ASSERT(plait_inject_is_empty(&sched->inject));
     fini_workers(sched);
     plait_park_fini(&sched->park);
@@ -125,6 +167,23 @@ static void destroy(plait_sched_t *sched)
 
 static _Thread_local plait_worker_t *current_worker;
 
+static void work(plait_worker_t *worker)
+{
+    void *item;
+    while (next_item(worker, &item))
+        run_item(worker, item);
+}
+
+bool plait_worker_help(plait_worker_t *worker, bool own)
+{
+    void *item;
+    bool found =
+        own ? plait_deque_pop_owner(&worker->deque, &item) == PLAIT_OK : find(worker, &item);
+    if (found)
+        run_item(worker, item);
+    return found;
+}
+
 static void worker_main(void *argument)
 {
     plait_worker_t *worker = argument;
@@ -132,9 +191,10 @@ static void worker_main(void *argument)
     current_worker = worker;
     if (sched->ops->enter(worker) != PLAIT_OK)
         plait_atomic_store_seq_cst(&sched->broken, 1);
-    void *item;
-    while (next_item(worker, &item))
-        run_item(worker, item);
+    if (!plait_sched_is_broken(sched) && sched->ops->surround != NULL)
+        sched->ops->surround(worker, work);
+    else
+        work(worker);
     sched->ops->leave(worker);
     current_worker = NULL;
     if (plait_life_end_worker(&sched->life))
@@ -189,6 +249,7 @@ int plait_sched_create(plait_sched_t **out, const plait_sched_config_t *config)
     if (result != PLAIT_OK)
         goto fail_park;
     plait_life_init(&sched->life, &sched->inject, &sched->park);
+    registry_add(sched);
     *out = sched;
     return PLAIT_OK;
 fail_park:
@@ -206,12 +267,9 @@ void plait_sched_release(plait_sched_t *sched)
         destroy(sched);
 }
 
-/* Under lock, behind the gate: one more worker, if there may be one. */
-static int start_worker_locked(plait_sched_t *sched)
+/* Under lock, behind the gate: one more worker, which the caller publishes in `started`. */
+static int start_worker_locked(plait_sched_t *sched, uint32_t index)
 {
-    uint32_t index = plait_atomic_load_relaxed(&sched->started); /* relaxed: under lock */
-    if (index == sched->capacity)
-        return PLAIT_FULL;
     plait_prim_thread_t thread;
     plait_life_add_worker(&sched->life);
     /* Before it can push anything, so that whoever it wakes also looks at its deque. release: pairs
@@ -219,54 +277,74 @@ static int start_worker_locked(plait_sched_t *sched)
     plait_atomic_store_release(&sched->stealable, index + 1);
     int result = plait_prim_thread_start(&thread, worker_main, &sched->workers[index], sched->name,
                                          sched->stack_size);
-    if (result != PLAIT_OK) {
+    if (result == PLAIT_OK)
+        plait_prim_thread_detach(thread);
+    else
         plait_life_drop_worker(&sched->life);
-        return result;
-    }
-    plait_prim_thread_detach(thread);
-    plait_atomic_store_release(&sched->started, index + 1); /* pairs with push */
-    return PLAIT_OK;
+    return result;
 }
 
-/* Behind the gate: starts workers until `wanted` exist, or all. PLAIT_OK if at least one does. */
-static int start_workers(plait_sched_t *sched, uint64_t wanted)
+/* Behind the gate: starts `more` workers, or as many as there may be and can be had. */
+static void start_workers(plait_sched_t *sched, uint64_t more)
 {
-    int result = PLAIT_OK;
     plait_prim_lock(&sched->lock);
     uint32_t started = plait_atomic_load_relaxed(&sched->started); /* relaxed: under lock */
-    while (result == PLAIT_OK && started < wanted && started < sched->capacity) {
-        result = start_worker_locked(sched);
-        started += result == PLAIT_OK;
+    for (; more > 0 && started < sched->capacity; more--) {
+        if (start_worker_locked(sched, started) != PLAIT_OK)
+            break;
+        started++;
     }
+    plait_atomic_store_release(&sched->started, started); /* pairs with push */
     plait_prim_unlock(&sched->lock);
-    return started > 0 ? PLAIT_OK : result;
 }
 
 /* ---- submitting ---- */
 
-/* Behind the gate: makes an item visible and somebody awake to take it. */
+static int enqueue(plait_sched_t *sched, void *item)
+{
+    plait_worker_t *worker = current_worker;
+    if (worker != NULL && worker->sched == sched)
+        return plait_deque_push_owner(&worker->deque, item);
+    return plait_inject_push_mpmc(&sched->inject, item);
+}
+
+/* Behind the gate: starts the first worker, without which nothing may be queued, and gives it the
+ * item. Other submitters wait meanwhile: they must not wake this worker for an item of theirs and
+ * count on it. PLAIT_FULL where another thread was first. */
+static int push_first(plait_sched_t *sched, void *item)
+{
+    int result = PLAIT_FULL;
+    plait_prim_lock(&sched->lock);
+    if (plait_atomic_load_relaxed(&sched->started) == 0) { /* relaxed: under lock */
+        result = start_worker_locked(sched, 0);
+        if (result == PLAIT_OK) {
+            result = enqueue(sched, item);
+            plait_park_wake_one(&sched->park);
+            plait_atomic_store_release(&sched->started, 1); /* pairs with push */
+        }
+    }
+    plait_prim_unlock(&sched->lock);
+    return result;
+}
+
+/* Behind the gate: makes an item visible, and `parallelism` workers ready to take it or what it is
+ * split into: one that sleeps, or new ones. Not one that is awake, since it may be about to take
+ * something that lasts. */
 static int push(plait_sched_t *sched, void *item, uint64_t parallelism)
 {
-    /* acquire: pairs with start_worker_locked */
-    uint32_t started = plait_atomic_load_acquire(&sched->started);
-    if (parallelism > sched->capacity)
-        parallelism = sched->capacity;
-    if (started == 0) {
-        int result = start_workers(sched, 1);
-        if (result != PLAIT_OK)
-            return result;
-        started = 1;
-        parallelism--;
+    int result = PLAIT_FULL;
+    bool served = true;
+    if (plait_atomic_load_acquire(&sched->started) == 0) /* pairs with its stores */
+        result = push_first(sched, item);
+    if (result == PLAIT_FULL) {
+        result = enqueue(sched, item);
+        served = result == PLAIT_OK && plait_park_wake_one(&sched->park);
     }
-    plait_worker_t *worker = current_worker;
-    int result = worker != NULL && worker->sched == sched
-                     ? plait_deque_push_owner(&worker->deque, item)
-                     : plait_inject_push_mpmc(&sched->inject, item);
     if (result != PLAIT_OK)
         return result;
-    bool woken = plait_park_wake_one(&sched->park);
-    if (parallelism > woken && started < sched->capacity)
-        start_workers(sched, started + parallelism - woken);
+    uint64_t more = (parallelism < sched->capacity ? parallelism : sched->capacity) - served;
+    if (more > 0 && plait_atomic_load_acquire(&sched->started) < sched->capacity)
+        start_workers(sched, more);
     return PLAIT_OK;
 }
 
@@ -284,6 +362,7 @@ int plait_sched_submit(plait_sched_t *sched, plait_task_t *task)
 
 int plait_sched_submit_job(plait_sched_t *sched, plait_job_t *job)
 {
+    PLAIT_ASSERT(job->count > 0);
     if (!plait_life_enter(&sched->life))
         return PLAIT_CLOSED;
     plait__range_t *range = plait__range_new(job);

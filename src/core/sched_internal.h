@@ -32,7 +32,10 @@ struct plait_sched {
     unsigned capacity;
     size_t stack_size;
     char name[PLAIT__SCHED_NAME_SIZE];
+    uint64_t id;
     plait_worker_t *workers;
+    /* guarded by the registry's lock */
+    plait_sched_t *next;
     /* starting a worker */
     plait_prim_lock_t lock;
     PLAIT_ATOMIC(uint32_t) started;   /* grows under lock, after the start */

@@ -1,0 +1,163 @@
+/* interrupt: stopping a call that a worker is running.
+ *
+ * The interrupter marks the call, looks which worker has it on top of its stack, visits that worker's
+ * interpreter with a thread state of its own, and there sets an asynchronous exception. Invariants: an
+ * exception is set only under the worker's lock while the call is the worker's current one, and a worker that
+ * ends a marked call takes back, under the same lock, what has not been delivered: so no other call is ever
+ * struck. A call that lies under another one (it waits, and its worker helps meanwhile) is struck when it
+ * is on top again. Design: docs/design/interrupt.md
+ */
+#include "binding/binding.h"
+
+/* ---- the worker's side ---- */
+
+static PyObject *interrupted_class(void)
+{
+    PyObject *module = PyImport_ImportModule("plait._errors");
+    PyObject *class = module == NULL ? NULL : PyObject_GetAttrString(module, "Interrupted");
+    Py_XDECREF(module);
+    return class;
+}
+
+int raise_if_interrupted(worker_data_t *data)
+{
+    call_t *call = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
+    if (call == NULL || !plait_atomic_load_seq_cst(&call->interrupted))
+        return 0;
+    PyObject *class = interrupted_class();
+    if (class != NULL)
+        PyErr_SetNone(class);
+    Py_XDECREF(class);
+    return -1;
+}
+
+call_t *begin_call(worker_data_t *data, call_t *call)
+{
+    call_t *below = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
+    /* seq_cst: either the interrupter finds the call here, or the worker then finds its mark */
+    plait_atomic_store_seq_cst(&data->current, call);
+    return below;
+}
+
+void end_call(worker_data_t *data, call_t *call, call_t *below)
+{
+    plait_atomic_store_seq_cst(&data->current, below);
+    if (call != NULL && plait_atomic_load_seq_cst(&call->interrupted)) {
+        plait_prim_lock(&data->lock);
+        PyThreadState_SetAsyncExc(data->thread_id, NULL);
+        plait_prim_unlock(&data->lock);
+    }
+    if (below != NULL && plait_atomic_load_seq_cst(&below->interrupted)) {
+        PyObject *raised = PyErr_GetRaisedException();
+        PyObject *class = interrupted_class();
+        if (class != NULL)
+            PyThreadState_SetAsyncExc(data->thread_id, class);
+        Py_XDECREF(class);
+        PyErr_SetRaisedException(raised);
+    }
+}
+
+/* ---- the interrupter's side ---- */
+
+/* In the worker's interpreter. */
+static void strike(worker_data_t *data, call_t *call)
+{
+    PyObject *class = interrupted_class();
+    if (class == NULL) {
+        PyErr_Clear();
+        return;
+    }
+    plait_prim_lock(&data->lock);
+    if (plait_atomic_load_seq_cst(&data->current) == call)
+        PyThreadState_SetAsyncExc(data->thread_id, class);
+    plait_prim_unlock(&data->lock);
+    Py_DECREF(class);
+}
+
+/* The visited worker cannot leave meanwhile, see leave_members. */
+static void visit(worker_data_t *data, call_t *call)
+{
+    if (data->interpreter == PyInterpreterState_Get()) {
+        strike(data, call);
+        return;
+    }
+    PyThreadState *own = PyEval_SaveThread();
+    PyThreadState *visitor = PyThreadState_New(data->interpreter);
+    if (visitor != NULL) {
+        PyEval_RestoreThread(visitor);
+        strike(data, call);
+        PyThreadState_Clear(visitor);
+        PyThreadState_DeleteCurrent();
+    }
+    PyEval_RestoreThread(own);
+}
+
+static worker_data_t *find_and_hold(pool_core_t *core, call_t *call)
+{
+    worker_data_t *found = NULL;
+    plait_prim_lock(&core->lock);
+    for (worker_data_t *data = core->members; data != NULL && found == NULL; data = data->next)
+        if (plait_atomic_load_seq_cst(&data->current) == call)
+            found = data;
+    if (found != NULL)
+        found->visitors++;
+    plait_prim_unlock(&core->lock);
+    return found;
+}
+
+static void let_go(pool_core_t *core, worker_data_t *data)
+{
+    plait_prim_lock(&core->lock);
+    data->visitors--;
+    plait_prim_unlock(&core->lock);
+}
+
+bool interrupt_call(call_t *call)
+{
+    if (plait_task_is_final(plait_task_state(&call->task)))
+        return false;
+    plait_atomic_store_seq_cst(&call->interrupted, 1);
+    plait_sched_t *sched = plait_sched_find(call->sched_id);
+    if (sched == NULL)
+        return false;
+    pool_core_t *core = plait_sched_context(sched);
+    worker_data_t *data = find_and_hold(core, call);
+    if (data != NULL) {
+        visit(data, call);
+        let_go(core, data);
+    }
+    plait_sched_release(sched);
+    return true;
+}
+
+/* ---- who can be visited ---- */
+
+void join_members(worker_data_t *data)
+{
+    pool_core_t *core = data->core;
+    plait_prim_lock(&core->lock);
+    data->next = core->members;
+    core->members = data;
+    plait_prim_unlock(&core->lock);
+}
+
+void leave_members(worker_data_t *data)
+{
+    pool_core_t *core = data->core;
+    plait_prim_lock(&core->lock);
+    worker_data_t **link = &core->members;
+    while (*link != NULL && *link != data)
+        link = &(*link)->next;
+    if (*link == data)
+        *link = data->next;
+    bool visited = data->visitors > 0;
+    plait_prim_unlock(&core->lock);
+    while (visited) { /* a visitor needs this interpreter's GIL for a moment */
+        Py_BEGIN_ALLOW_THREADS
+        plait_prim_yield();
+        Py_END_ALLOW_THREADS
+        plait_prim_lock(&core->lock);
+        visited = data->visitors > 0;
+        plait_prim_unlock(&core->lock);
+    }
+}

@@ -1,0 +1,227 @@
+/* map_job: streams, grains and jobs, and how a worker runs the items of a job.
+ *
+ * Invariant: every item of a job is answered by exactly one grain: in a list of values, alone with its exception,
+ * or abandoned. Design: docs/design/map.md
+ */
+#include "binding/map_job.h"
+
+/* ---- streams, grains, jobs ---- */
+
+void grain_free(grain_t *grain)
+{
+    answer_clear(&grain->answer);
+    free(grain);
+}
+
+void stream_release(stream_t *stream)
+{
+    if (plait_atomic_sub_acq_rel(&stream->references, 1) != 1)
+        return;
+    plait_link_t *link;
+    if (plait_mailbox_take(&stream->grains, 0, &link) == PLAIT_OK)
+        while (link != NULL) {
+            grain_t *grain = (grain_t *)link;
+            link = link->next;
+            grain_free(grain);
+        }
+    free(stream);
+}
+
+stream_t *stream_new(void)
+{
+    stream_t *stream = malloc(sizeof *stream);
+    if (stream == NULL)
+        return NULL;
+    plait_atomic_init(&stream->references, 1);
+    plait_atomic_init(&stream->cancelled, 0);
+    plait_mailbox_init(&stream->grains);
+    return stream;
+}
+
+static void job_destroy(plait_job_t *job)
+{
+    map_job_t *self = (map_job_t *)job;
+    shipment_release(self->function);
+    message_clear(&self->items);
+    if (PyThreadState_GetUnchecked() != NULL) { /* as answer_clear */
+        Py_CLEAR(self->callable);
+        Py_CLEAR(self->objects);
+    }
+    stream_release(self->stream);
+    free(self);
+}
+
+map_job_t *map_job_new(stream_t *stream, pool_core_t *core, uint64_t first, uint64_t count,
+                       bool star)
+{
+    map_job_t *job = calloc(1, sizeof *job);
+    if (job == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    plait_job_init(&job->job, count, &stream->cancelled, job_destroy);
+    plait_atomic_add_relaxed(&stream->references, 1); /* relaxed: the caller holds one */
+    job->stream = stream;
+    job->core = core;
+    job->first = first;
+    job->star = star;
+    job->items.root = plait_flat_const(PLAIT_FLAT_NONE);
+    return job;
+}
+
+grain_t *grain_new(uint64_t low, uint64_t high)
+{
+    grain_t *grain = calloc(1, sizeof *grain);
+    /* A grain is small and everything waits for it: without memory for it nothing can be reported
+     * at all. */
+    if (grain == NULL)
+        Py_FatalError("plait: no memory to report a result");
+    grain->low = low;
+    grain->high = high;
+    grain->answer.message.root = plait_flat_const(PLAIT_FLAT_NONE);
+    return grain;
+}
+
+/* ---- the worker's side ---- */
+
+static void send_list(map_job_t *job, uint64_t low, uint64_t high, PyObject *objects)
+{
+    if (low == high) {
+        Py_DECREF(objects);
+        return;
+    }
+    grain_t *grain = grain_new(job->first + low, job->first + high);
+    grain->answer.object = objects;
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}
+
+static void send_message(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high,
+                         encoder_t *encoder, plait_flat_value_t list)
+{
+    if (low == high)
+        return;
+    grain_t *grain = grain_new(job->first + low, job->first + high);
+    if (encoder_finish(encoder, list, &grain->answer.message) < 0)
+        answer_raised(data, &grain->answer);
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}
+
+static void send_raised(worker_data_t *data, map_job_t *job, uint64_t place)
+{
+    grain_t *grain = grain_new(job->first + place, job->first + place + 1);
+    answer_raised(data, &grain->answer);
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}
+
+static PyObject *apply(map_job_t *job, PyObject *function, PyObject *item)
+{
+    return job->star ? PyObject_CallObject(function, item) : PyObject_CallOneArg(function, item);
+}
+
+/* What must be there before the first item: the function and the items' message. */
+static PyObject *prepare(worker_data_t *data, map_job_t *job, decoder_t *decoder,
+                         plait_flat_body_t *items)
+{
+    PyObject *function = worker_function(data, job->function);
+    if (function == NULL)
+        return NULL;
+    if (decoder_open(decoder, data->state, &job->items) == 0 &&
+        decode_root(decoder, PLAIT_FLAT_LIST, items) == 0)
+        return function;
+    Py_DECREF(function);
+    return NULL;
+}
+
+/* Interpreter kind: runs items from `low` on, until `high` or one that fails, whose exception is then
+ * raised; returns how many succeeded. */
+static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder,
+                         plait_flat_value_t list, uint64_t low, uint64_t high)
+{
+    decoder_t decoder;
+    plait_flat_body_t items;
+    uint64_t index = low;
+    PyObject *function = prepare(data, job, &decoder, &items);
+    if (function == NULL)
+        return 0;
+    for (; index < high; index++) {
+        plait_flat_value_t value;
+        PyObject *item = decode_value(&decoder, plait_flat_word(&items, (size_t)index));
+        PyObject *result = item == NULL ? NULL : apply(job, function, item);
+        Py_XDECREF(item);
+        int status = result == NULL ? -1 : encode_object(encoder, result, &value);
+        Py_XDECREF(result);
+        if (status < 0)
+            break;
+        plait_flat_set(&encoder->writer, list, (size_t)(index - low), value);
+    }
+    decoder_close(&decoder);
+    Py_DECREF(function);
+    return index - low;
+}
+
+static uint64_t run_flat(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high)
+{
+    encoder_t spare, *encoder = encoder_take(&data->encoder, &spare);
+    plait_flat_value_t list;
+    uint64_t count = high - low, done = 0;
+    if (plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, (size_t)count, (size_t)count,
+                             &list) == PLAIT_OK)
+        done = run_into(data, job, encoder, list, low, high);
+    else
+        PyErr_NoMemory();
+    PyObject *exception = done < count ? take_raised() : NULL;
+    send_message(data, job, low, low + done, encoder, list);
+    encoder_give(&data->encoder, encoder);
+    if (exception == NULL)
+        return count;
+    PyErr_SetRaisedException(exception);
+    send_raised(data, job, low + done);
+    return done + 1;
+}
+
+/* Thread kind, likewise. */
+static uint64_t run_direct(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high)
+{
+    PyObject *results = PyList_New((Py_ssize_t)(high - low));
+    if (results == NULL) {
+        send_raised(data, job, low);
+        return 1;
+    }
+    for (uint64_t index = low; index < high; index++) {
+        /* borrowed: the job's list is nobody else's and keeps it */
+        PyObject *result =
+            apply(job, job->callable, PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
+        if (result == NULL) {
+            PyObject *exception = take_raised();
+            cut_list(results, index - low);
+            send_list(job, low, index, results);
+            PyErr_SetRaisedException(exception);
+            send_raised(data, job, index);
+            return index - low + 1;
+        }
+        PyList_SET_ITEM(results, (Py_ssize_t)(index - low), result);
+    }
+    send_list(job, low, high, results);
+    return high - low;
+}
+
+uint64_t map_run_items(worker_data_t *data, plait_job_t *base, uint64_t low, uint64_t high)
+{
+    map_job_t *job = (map_job_t *)base;
+    call_t *below = begin_call(data, NULL); /* an interrupt of what lies below does not hit items */
+    uint64_t count = data->core->kind == KIND_THREAD ? run_direct(data, job, low, high)
+                                                     : run_flat(data, job, low, high);
+    end_call(data, NULL, below);
+    return count;
+}
+
+void map_abandon_items(plait_sched_t *sched, plait_job_t *base, uint64_t low, uint64_t high)
+{
+    map_job_t *job = (map_job_t *)base;
+    grain_t *grain = grain_new(job->first + low, job->first + high);
+    if (plait_sched_is_broken(sched))
+        answer_broken(job->core, &grain->answer);
+    else
+        grain->answer.outcome = OUTCOME_CANCELLED;
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}

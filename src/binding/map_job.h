@@ -1,0 +1,57 @@
+/* map_job: what the iterator of a map and the workers that run its items share.
+ *
+ * A block of items is a job; what came out of a stretch of them is a grain; all grains of a map arrive in one
+ * stream. All three are plain memory, since their two sides may be different interpreters; the objects in them
+ * are there for thread workers only. Design: docs/design/map.md
+ */
+#ifndef PLAIT_BINDING_MAP_JOB_H
+#define PLAIT_BINDING_MAP_JOB_H
+
+#include "binding/binding.h"
+
+/* What the iterator and the workers share. */
+typedef struct stream {
+    PLAIT_ATOMIC(uint32_t) references; /* the iterator and each job */
+    plait_job_flag_t cancelled;
+    plait_mailbox_t grains;
+} stream_t;
+
+typedef struct grain {
+    plait_link_t link;
+    uint64_t low, high; /* places in the whole map */
+    answer_t answer;    /* VALUE: a LIST message or a list object of high - low values */
+} grain_t;
+
+typedef struct map_job {
+    plait_job_t job; /* first: the scheduler knows this part only */
+    stream_t *stream;
+    pool_core_t *core; /* alive while a worker runs this */
+    uint64_t first;    /* the place of item 0 in the whole map */
+    bool star;
+    shipment_t *function; /* interpreter kind */
+    message_t items;      /* a LIST */
+    PyObject *callable;   /* thread kind */
+    PyObject *objects;    /* a list */
+} map_job_t;
+
+/* Cuts a list that was made for more. */
+static inline void cut_list(PyObject *list, uint64_t count)
+{
+    if ((uint64_t)PyList_GET_SIZE(list) > count &&
+        PyList_SetSlice(list, (Py_ssize_t)count, PyList_GET_SIZE(list), NULL) < 0)
+        PyErr_Clear(); /* cannot be: nothing is allocated to cut the end off */
+}
+
+/* One reference, the caller's; NULL without memory. */
+stream_t *stream_new(void);
+void stream_release(stream_t *stream);
+
+grain_t *grain_new(uint64_t low, uint64_t high);
+void grain_free(grain_t *grain);
+
+/* A job of `count` items whose first has the place `first`, with a reference to the stream and one for the
+ * caller; NULL with an exception. */
+map_job_t *map_job_new(stream_t *stream, pool_core_t *core, uint64_t first, uint64_t count,
+                       bool star);
+
+#endif

@@ -1,0 +1,59 @@
+/* wait: deadlines, and what a worker does while one of its calls waits for another.
+ *
+ * A worker that only slept would deadlock a pool whose calls wait for calls of the same pool. It runs other
+ * items meanwhile, and when there are none sleeps for a short while only, since what could wake it is not what
+ * it sleeps on. Design: docs/design/nesting.md
+ */
+#include "binding/binding.h"
+
+/* Seconds of sleep in ns: how late a signal that arrived just before the sleep is seen; and how late a worker
+ * sees new work, or that its call is to be interrupted. */
+#define SLEEP INT64_C(1000000000)
+#define SLEEP_OF_WORKER INT64_C(1000000)
+
+/* Calls that help lie on the stack of the one that waits. From this depth on a worker runs only what its own
+ * calls have submitted, which is no deeper than the same recursion without a pool. */
+#define HELP_DEPTH 8
+
+int deadline_from_timeout(PyObject *timeout, int64_t *deadline)
+{
+    *deadline = PLAIT_PRIM_FOREVER;
+    if (timeout == NULL || timeout == Py_None)
+        return 0;
+    double seconds = PyFloat_AsDouble(timeout);
+    if (seconds == -1.0 && PyErr_Occurred())
+        return -1;
+    if (seconds != seconds) {
+        PyErr_SetString(PyExc_ValueError, "a timeout cannot be NaN");
+        return -1;
+    }
+    if (seconds < 9e9) /* 285 years: later than that is never */
+        *deadline = plait_prim_now() + (seconds > 0 ? (int64_t)(seconds * 1e9) : 0);
+    return 0;
+}
+
+int64_t deadline_of_sleep(int64_t deadline)
+{
+    int64_t soon = plait_prim_now() + (plait_worker_current() == NULL ? SLEEP : SLEEP_OF_WORKER);
+    return deadline < soon ? deadline : soon;
+}
+
+int help_while_waiting(uint64_t sched_id, bool *stepped)
+{
+    plait_worker_t *worker = plait_worker_current();
+    *stepped = false;
+    if (worker == NULL)
+        return 0;
+    worker_data_t *data = plait_worker_data(worker);
+    if (raise_if_interrupted(data) < 0)
+        return -1;
+    if (plait_sched_id(plait_worker_sched(worker)) != sched_id)
+        return 0;
+    if (Py_EnterRecursiveCall(" while a worker runs other tasks during a wait"))
+        return -1;
+    data->helping++;
+    *stepped = plait_worker_help(worker, data->helping > HELP_DEPTH);
+    data->helping--;
+    Py_LeaveRecursiveCall();
+    return 0;
+}
