@@ -539,6 +539,47 @@ TEST(first_submit_races_with_join)
     }
 }
 
+/* ---- tasks that need each other: as many workers as tasks, up to the limit, however they race ---- */
+
+struct meeting {
+    struct pool pool;
+    atomic_int present;
+    int expected;
+};
+
+static void act_meet(plait_worker_t *worker, struct unit *unit)
+{
+    struct meeting *meeting = unit->argument;
+    atomic_fetch_add(&meeting->present, 1);
+    while (atomic_load(&meeting->present) < meeting->expected)
+        test_sleep(MILLISECOND / 20);
+}
+
+static void meeting_thread(int index, void *argument)
+{
+    struct meeting *meeting = argument;
+    struct unit *unit = unit_new(&meeting->pool, act_meet);
+    unit->argument = meeting;
+    CHECK_EQ(unit_hand_over(unit), PLAIT_OK);
+}
+
+TEST(tasks_that_meet)
+{
+    for (int round = 0; round < test_scaled(400); round++) {
+        struct meeting meeting = {.expected = 2 + round % 3};
+        pool_open(&meeting.pool, (unsigned)meeting.expected);
+        if (round % 2)
+            CHECK_EQ(unit_hand_over(unit_new(&meeting.pool, NULL)), PLAIT_OK);
+        for (int again = 1; again <= 3; again++) {
+            test_run_threads(meeting.expected, meeting_thread, &meeting);
+            while (atomic_load(&meeting.pool.decided) < meeting.expected * again + round % 2)
+                sched_yield();
+            atomic_store(&meeting.present, 0);
+        }
+        pool_close(&meeting.pool);
+    }
+}
+
 /* ---- tasks that submit tasks ---- */
 
 enum { NEST_DEPTH = 12 };
