@@ -119,6 +119,13 @@ def announce(what: str) -> None:
         f"load {facts['load']}",
         flush=True,
     )
+    if busy(facts):
+        print("others keep this machine busy: no figure below is to be relied on", flush=True)
+
+
+def busy(facts: dict[str, Any]) -> bool:
+    """Whether others run here: then a pool that gives up its processor waits to get it back."""
+    return facts["load"] > facts["cpus"] / 2
 
 
 def write_json(path: Path | None, content: dict[str, Any]) -> None:
