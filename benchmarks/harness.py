@@ -112,14 +112,15 @@ def circumstances() -> dict[str, Any]:
     }
 
 
-def announce(what: str) -> None:
+def announce(what: str, times: bool = True) -> None:
+    """Says what is measured and where; with times, also whether the machine is fit for them."""
     facts = circumstances()
     print(
         f"{what}: CPython {facts['version']} ({facts['interpreter']}), {facts['cpus']} processors, "
         f"load {facts['load']}",
         flush=True,
     )
-    if busy(facts):
+    if times and busy(facts):
         print("others keep this machine busy: no figure below is to be relied on", flush=True)
 
 

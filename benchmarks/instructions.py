@@ -134,7 +134,7 @@ def arguments(argv: list[str]) -> argparse.Namespace:
 
 def main(argv: list[str]) -> int:
     options = arguments(argv)
-    harness.announce("instructions of hot paths")
+    harness.announce("instructions of hot paths", times=False)
     if shutil.which("valgrind") is None:
         print("valgrind is not here: nothing counted")
         return 0
