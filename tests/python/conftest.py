@@ -24,7 +24,7 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def pool(kind: str) -> Iterator[plait.Pool]:
-    """A pool of two workers for a whole module: whatever a test does to it, it must go on working."""
+    """Two workers for a whole module: whatever a test does to them, they go on working."""
     with plait.Pool(2, kind=kind) as shared:
         yield shared
 

@@ -28,7 +28,7 @@ INTERPRETERS_CRASH = sys.version_info[:3] < (3, 12, 8) or sys.version_info[:3] =
 LONG = 60
 
 # What a child process may take: far more than it needs, since machines are slow at times.
-WATCHDOG = 100.0
+WATCHDOG = float(os.environ.get("PLAIT_TEST_WATCHDOG", "100"))
 
 
 def kinds_here() -> list[str]:
@@ -64,7 +64,7 @@ def in_threads(count: int, function: Callable[[int], object]) -> None:
 
 
 class Gate:
-    """Holds tasks of any kind back: gate.wait is a callable for them, which returns after open()."""
+    """Holds tasks of any kind back: they call gate.wait(), which returns after open()."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -240,3 +240,13 @@ def settles(condition: Callable[[], object], seconds: float = 60.0) -> bool:
             return False
         time.sleep(0.01)
     return True
+
+
+def interpreters_id() -> int:
+    """Which interpreter this runs in."""
+    try:
+        import _interpreters
+    except ImportError:
+        import _xxsubinterpreters as _interpreters
+    current = _interpreters.get_current()
+    return int(current[0] if isinstance(current, tuple) else current)

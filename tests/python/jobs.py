@@ -13,7 +13,7 @@ Point = namedtuple("Point", "x y")
 class Colour(enum.Enum):
     RED = 1
     GREEN = "green"
-    CRIMSON = 1  # an alias
+    CRIMSON = 1  # noqa: PIE796 - an alias
 
 
 class Number(enum.IntEnum):

@@ -1,4 +1,4 @@
-"""Bad input of every sort: a clear exception, on the right future, and a pool that goes on working."""
+"""Bad input: a clear exception, on the right future, and a pool that goes on working."""
 
 import concurrent.futures as cf
 import pickle

@@ -1,4 +1,4 @@
-"""What the flat format makes of Python objects: equal, of the same type, with the same identities."""
+"""What comes out of the flat format: equal, of the same type, with the same identities."""
 
 import array
 import collections
@@ -362,7 +362,7 @@ def test_arguments_share_identities_with_each_other(pool):
         jobs.Holder.made_by,
         operator.itemgetter(1),
         pickle.PickleBuffer,
-        datetime.timezone.utc,
+        datetime.UTC,
         type(None),
         list[int],
         ValueError("x"),
@@ -450,7 +450,7 @@ def test_what_is_nested_too_deep_is_a_recursion_error(wrap):
     nested = None
     for _ in range(200_000):
         nested = make(nested)
-    with pytest.raises((RecursionError, pickle.PicklingError), match="recursion|Stack overflow"):
+    with pytest.raises((RecursionError, pickle.PicklingError), match=r"recursion|Stack overflow"):
         _plait._encode(nested)
     while nested is not None:  # bit by bit: not every type's destructor is made for this
         nested = (

@@ -1,4 +1,4 @@
-"""Pool.submit and plait.Future: every sort of callable, argument, result and exception, on every kind."""
+"""Pool.submit and plait.Future: callables, arguments, results and exceptions of every sort."""
 
 import asyncio
 import concurrent.futures as cf
@@ -435,7 +435,7 @@ def test_the_workers_traceback_shows_the_source(alive):
 
 
 def test_exceptions_that_cannot_travel(alive):
-    """Threads hand over the object; elsewhere a RemoteError stands in, or the class as far as it goes."""
+    """Threads hand over the object; elsewhere a RemoteError may stand in."""
     for make, name, text in [
         (lambda: jobs.fail_with(jobs.Stubborn, 1, 2), "Stubborn", "1 and 2"),
         (lambda: jobs.fail_with(jobs.Carrier, "carried"), "Carrier", "carried"),

@@ -1,0 +1,504 @@
+"""The lives of pools: many tasks in flat memory, many pools without a leak, exits, and kinds.
+
+PLAIT_TEST_POOLS=1000 opens and closes so many pools of the interpreter kind, too: by default fewer,
+since each costs a new interpreter.
+"""
+
+import contextlib
+import gc
+import os
+import sys
+import threading
+import weakref
+from collections import deque
+
+import helpers
+import jobs
+import plait
+import pytest
+from helpers import FREE_THREADED, INTERPRETERS_CRASH, Holdings
+
+LONG = helpers.LONG
+MEGABYTE = 1 << 20
+
+# ---- many tasks through one pool ----
+
+
+def through_windows(pool, count, window=5000):
+    """Submits `count` tasks, at most `window` at a time, and checks every result."""
+    futures, checked = deque(), 0
+    for number in range(count):
+        futures.append(pool.submit(jobs.same, number))
+        if len(futures) == window:
+            for _ in range(window // 2):
+                assert futures.popleft().result(LONG) == checked
+                checked += 1
+    while futures:
+        assert futures.popleft().result(LONG) == checked
+        checked += 1
+    assert checked == count
+
+
+@pytest.mark.timeout(300)
+def test_a_million_tasks_in_flat_memory(kind):
+    """100,000 submits and 900,000 items of map: the first fifth warms up."""
+    with plait.Pool(2, kind=kind) as pool:
+        through_windows(pool, 20_000)
+        assert sum(pool.map(jobs.same, range(100_000), buffersize=20_000)) == sum(range(100_000))
+        gc.collect()
+        before, held = helpers.memory_of_process(), Holdings.now()
+        through_windows(pool, 80_000)
+        for _ in range(4):
+            total = sum(pool.map(jobs.same, range(200_000), buffersize=20_000))
+            assert total == sum(range(200_000))
+        gc.collect()
+        assert helpers.memory_of_process() - before < 8 * MEGABYTE
+        after = Holdings.now()
+        assert (after.threads, after.files) == (held.threads, held.files)
+        assert after.interpreters == held.interpreters
+        assert after.maps < held.maps + 50
+
+
+def test_functions_by_value_in_flat_memory(kind):
+    """A new function for every task: caches on both sides have their bounds."""
+    with plait.Pool(2, kind=kind) as pool:
+
+        def some(count, start):
+            ballast = b"x" * 10_000
+            for number in range(start, start + count):
+                function = eval(f"lambda b: len(b) + {number}")
+                assert pool.submit(function, ballast).result(LONG) == 10_000 + number
+
+        some(1500, 0)
+        before = helpers.memory_of_process()
+        some(3000, 1500)
+        assert helpers.memory_of_process() - before < 12 * MEGABYTE
+
+
+def test_failures_in_flat_memory(kind):
+    with plait.Pool(2, kind=kind) as pool:
+
+        def some(count):
+            for _ in range(count):
+                assert pool.submit(jobs.odd_or_fail, 2).exception(LONG).args == ("2 is even",)
+                pool.submit(jobs.same, jobs.Locked()).exception(LONG)
+                results = pool.map(jobs.odd_or_fail, [1, 2, 3])
+                assert next(results) == 1
+                with pytest.raises(ValueError, match="2 is even"):
+                    next(results)
+
+        some(300)
+        before = helpers.memory_of_process()
+        some(700)
+        assert helpers.memory_of_process() - before < 12 * MEGABYTE
+
+
+def test_results_never_asked_for_are_given_up(kind):
+    with plait.Pool(2, kind=kind) as pool:
+        for _ in range(50):
+            pool.submit(bytes, MEGABYTE)
+        pool.submit(jobs.same, 1).result(LONG)
+        before = helpers.memory_of_process()
+        for _ in range(500):
+            pool.submit(bytes, MEGABYTE)
+        assert helpers.settles(lambda: helpers.memory_of_process() - before < 60 * MEGABYTE, 20)
+
+
+def test_arguments_and_results_are_let_go(kind):
+    """A task that is over holds neither; a future holds its result, and no more."""
+
+    class Item:
+        pass
+
+    with plait.Pool(1, kind=kind) as pool:
+        item = Item()
+        watched = weakref.ref(item)
+        future = pool.submit(type, item)
+        del item
+        future.result(LONG)
+        pool.submit(jobs.double, 1).result(LONG)
+        assert helpers.settles(lambda: gc.collect() * 0 or watched() is None, 20)
+        future = pool.submit(Item)
+        watched = weakref.ref(future.result(LONG))
+        assert watched() is not None
+        del future
+        pool.submit(jobs.double, 1).result(LONG)
+        assert helpers.settles(lambda: gc.collect() * 0 or watched() is None, 20)
+
+
+# ---- many pools ----
+
+
+def pools_to_open(kind):
+    if kind == "thread":
+        return 1000
+    return int(os.environ.get("PLAIT_TEST_POOLS", "100"))
+
+
+def open_and_close(kind, count, submitters=4):
+    """`count` pools in several threads, each with real work, closed in one of several ways."""
+    counter, lock = iter(range(count)), threading.Lock()
+
+    def body(_):
+        while True:
+            with lock:
+                number = next(counter, None)
+            if number is None:
+                return
+            pool = plait.Pool(1 if kind == "interpreter" else 2, kind=kind)
+            if number % 4 == 0:
+                with pool:
+                    assert pool.submit(jobs.double, number).result(LONG) == number * 2
+            elif number % 4 == 1:
+                assert sum(pool.map(jobs.double, range(100))) == 9900
+                pool.shutdown()
+            elif number % 4 == 2:
+                future = pool.submit(jobs.double, number)
+                pool.shutdown(wait=False)
+                assert future.result(LONG) == number * 2
+            else:
+                futures = [pool.submit(jobs.same, [n]) for n in range(50)]
+                del pool  # collected, with its work still queued
+                assert [f.result(LONG) for f in futures] == [[n] for n in range(50)]
+
+    helpers.in_threads(submitters, body)
+
+
+def settled(held, maps_more):
+    """Whether this process holds no more than at a time before."""
+
+    def within():
+        now = Holdings.now()
+        return (
+            now.threads <= held.threads
+            and now.files <= held.files
+            and now.interpreters <= held.interpreters
+            and now.maps <= held.maps + maps_more
+        )
+
+    return helpers.settles(within, 30)
+
+
+@pytest.mark.timeout(400)
+def test_many_pools_leave_nothing_behind(kind):
+    count = pools_to_open(kind)
+    open_and_close(kind, max(count // 4, 20))  # what is made once is made: arenas, malloc's heaps
+    settled(Holdings.now(), 0)
+    held, before = Holdings.now(), helpers.memory_of_process()
+    open_and_close(kind, count)
+    assert settled(held, 40), (held, Holdings.now())
+    grown = helpers.memory_of_process() - before
+    # CPython itself leaks some tens of kilobytes with each interpreter.
+    allowed = 8 * MEGABYTE + (count * MEGABYTE // 4 if kind == "interpreter" else 0)
+    assert grown < allowed, f"{grown / count:.0f} bytes for each pool"
+
+
+def test_pools_without_work_cost_nothing(kind):
+    held = Holdings.now()
+    for _ in range(300):
+        plait.Pool(8, kind=kind).shutdown()
+    assert settled(held, 10), (held, Holdings.now())
+    pool = plait.Pool(64, kind=kind)
+    assert pool.submit(jobs.double, 1).result(LONG) == 2
+    assert Holdings.now().threads <= held.threads + 64
+    pool.shutdown()
+    assert settled(held, 40)
+
+
+def test_one_pool_after_another_by_garbage_collection_alone(kind):
+    held = Holdings.now()
+    for _ in range(100 if kind == "thread" else 10):
+        pool = plait.Pool(2, kind=kind)
+        pool.me = pool  # a cycle
+        assert pool.submit(jobs.double, 1).result(LONG) == 2
+        del pool
+        gc.collect()
+    assert settled(held, 40), (held, Holdings.now())
+
+
+def test_a_pool_in_a_worker(kind):
+    """Tasks may use plait themselves."""
+
+    def nested(kind):
+        import plait
+
+        with plait.Pool(2, kind=kind) as inner:
+            return sum(inner.map(lambda x: x + 1, range(100))), list(plait.map(abs, [-1]))
+
+    with plait.Pool(2, kind=kind) as pool:
+        assert pool.submit(nested, "thread").result(LONG) == (5050, [1])
+        assert pool.submit(nested, kind).result(LONG) == (5050, [1])
+
+
+def test_names_and_identities_of_workers(kind):
+    def identity():
+        import threading
+
+        return threading.current_thread().name, threading.get_ident()
+
+    with plait.Pool(2, kind=kind, thread_name_prefix="strand") as pool:
+        pool.submit(jobs.double, 1).result(LONG)
+        names = {
+            open(f"/proc/self/task/{task}/comm").read().strip()
+            for task in os.listdir("/proc/self/task")
+        }
+        assert any(name.startswith("strand") for name in names), names
+        name, ident = pool.submit(identity).result(LONG)
+        assert ident != threading.get_ident()
+        assert kind == "interpreter" or name.startswith("strand")
+
+
+# ---- exits ----
+
+
+def test_no_hang_at_exit(kind):
+    script = """
+import sys, plait
+pool = plait.Pool(2, kind=sys.argv[1])
+print(pool.submit(abs, -1).result(), sum(pool.map(abs, range(-100, 0))))
+pools = [plait.Pool(1, kind=sys.argv[1]) for _ in range(5)]
+print([p.submit(pow, 2, n).result() for n, p in enumerate(pools)])
+print(list(plait.map(abs, [-1])))
+"""
+    assert helpers.run_quietly(script, kind) == ["1 5050", "[1, 2, 4, 8, 16]", "[1]"]
+
+
+WORK_LEFT = """
+import sys, threading, time, plait, gc
+kind, how, folder = sys.argv[1:]
+def mark(name):
+    time.sleep(0.01)
+    open(name, "x").close()
+    return name
+pool = plait.Pool(2, kind=kind)
+futures = [pool.submit(mark, f"{folder}/submitted{n}") for n in range(20)]
+results = pool.map(mark, [f"{folder}/mapped{n}" for n in range(20)])
+if how == "collected":
+    del pool, results, futures
+    gc.collect()
+elif how == "not waited for":
+    pool.shutdown(wait=False)
+elif how == "thread":
+    def ask(): print(len({f.result() for f in futures}), flush=True)
+    threading.Thread(target=ask).start()
+elif how == "error":
+    raise SystemExit(7)
+elif how == "default pool":
+    for n in range(10): plait.submit(mark, f"{folder}/default{n}")
+"""
+
+
+@pytest.mark.parametrize(
+    "how", ["kept", "collected", "not waited for", "thread", "error", "default pool"]
+)
+def test_work_is_done_before_the_exit(kind, how, tmp_path):
+    """As the standard library's pools do it."""
+    ended = helpers.run(WORK_LEFT, kind, how, str(tmp_path), code=7 if how == "error" else 0)
+    assert ended.err == "", ended.show()
+    assert len(list(tmp_path.glob("submitted*"))) == 20
+    assert len(list(tmp_path.glob("mapped*"))) == 20
+    assert len(list(tmp_path.glob("default*"))) == (10 if how == "default pool" else 0)
+    assert ended.lines() == (["20"] if how == "thread" else [])
+
+
+def test_callbacks_are_called_before_the_exit(kind):
+    script = """
+import sys, time, plait
+pool = plait.Pool(1, kind=sys.argv[1])
+for n in range(3):
+    pool.submit(time.sleep, 0.2).add_done_callback(lambda f, n=n: print("called", n))
+"""
+    assert sorted(helpers.run_quietly(script, kind)) == ["called 0", "called 1", "called 2"]
+
+
+@pytest.mark.parametrize("daemon", [True, False])
+@pytest.mark.parametrize("where", ["result", "map", "wait", "shutdown"])
+def test_threads_that_wait_at_the_exit(kind, daemon, where):
+    """Whatever a thread waits for in plait, the process ends, and ends well."""
+    script = """
+import concurrent.futures as cf, sys, threading, time, plait
+kind, daemon, where = sys.argv[1], sys.argv[2] == "True", sys.argv[3]
+pool = plait.Pool(1, kind=kind)
+pool.submit(abs, -1).result()
+futures = [pool.submit(time.sleep, 0.02) for _ in range(30)]
+def wait():
+    if where == "result":
+        for f in futures: f.result()
+    elif where == "map": list(pool.map(time.sleep, [0.02] * 10))
+    elif where == "wait": cf.wait(futures)
+    else: pool.shutdown()
+threads = [threading.Thread(target=wait, daemon=daemon) for _ in range(4)]
+for t in threads: t.start()
+time.sleep(0.05)
+print("end")
+"""
+    assert helpers.run_quietly(script, kind, str(daemon), where) == ["end"]
+
+
+def test_a_daemon_thread_that_submits_for_ever(kind):
+    script = """
+import sys, threading, time, plait
+pool = plait.Pool(2, kind=sys.argv[1])
+def submit():
+    try:
+        while True: pool.submit(abs, -1); list(pool.map(abs, range(50)))
+    except RuntimeError as error: pass
+for _ in range(3): threading.Thread(target=submit, daemon=True).start()
+time.sleep(0.3)
+print("end")
+"""
+    for _ in range(3):
+        assert helpers.run_quietly(script, kind) == ["end"]
+
+
+def test_os_exit_and_unhandled_exceptions(kind):
+    script = """
+import os, sys, time, plait
+pool = plait.Pool(2, kind=sys.argv[1])
+running = [pool.submit(time.sleep, 0.2) for _ in range(4)]
+print("here", flush=True)
+if sys.argv[2] == "exit": os._exit(5)
+raise ValueError("unhandled")
+"""
+    assert helpers.run(script, kind, "exit", code=5).err == ""
+    ended = helpers.run(script, kind, "raise", code=1)
+    assert ended.err.count("Traceback") == 1
+    assert ended.err.endswith("ValueError: unhandled\n")
+
+
+def test_workers_modules_are_finalised_with_a_pool(kind):
+    """atexit functions and threads of the workers' own have their time."""
+    script = """
+import sys, plait
+def task():
+    import atexit, threading, time
+    atexit.register(lambda: print("at exit", flush=True))
+    threading.Thread(target=lambda: time.sleep(0.2) or print("thread", flush=True)).start()
+with plait.Pool(1, kind=sys.argv[1]) as pool:
+    pool.submit(task).result()
+print("end", flush=True)
+"""
+    lines = helpers.run_quietly(script, kind)
+    assert sorted(lines) == ["at exit", "end", "thread"]
+    if kind == "interpreter":
+        assert lines[-1] == "end"
+
+
+# ---- kinds ----
+
+
+def gil_is_off():
+    return not getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
+def test_auto_chooses_and_says_why():
+    with plait.Pool(1) as pool:
+        version = ".".join(map(str, sys.version_info[:3]))
+        if FREE_THREADED:
+            assert pool.kind == "thread"
+            assert "GIL" in pool.reason
+        elif INTERPRETERS_CRASH:
+            assert pool.kind == "thread"
+            assert "process workers do not exist yet" in pool.reason
+        else:
+            assert pool.kind == ("interpreter" if sys.version_info >= (3, 13) else "thread")
+        assert version in pool.reason
+        assert pool.max_workers == 1
+        assert pool.submit(jobs.double, 1).result(LONG) == 2
+    with plait.Pool() as pool:
+        assert pool.max_workers == plait.cpu_count() >= 1
+        assert plait.cpu_count() <= len(os.sched_getaffinity(0))
+
+
+def test_asking_for_a_kind(kind):
+    with plait.Pool(3, kind=kind) as pool:
+        assert pool.kind == kind
+        assert pool.max_workers == 3
+        assert "asked for" in pool.reason
+        same = pool.submit(helpers.interpreters_id).result(LONG) == helpers.interpreters_id()
+        assert same == (kind == "thread")
+
+
+@pytest.mark.skipif(not INTERPRETERS_CRASH, reason="own-GIL interpreters serve here")
+def test_the_refusal_where_cpython_crashes():
+    needed = "3.13.1" if sys.version_info >= (3, 13) else "3.12.8"
+    with pytest.raises(RuntimeError) as caught:
+        plait.Pool(kind="interpreter")
+    for part in (".".join(map(str, sys.version_info[:3])), needed, "kind='thread'", "crash"):
+        assert part in str(caught.value)
+    assert needed in plait.Pool().reason
+    assert plait.Pool().kind == "thread"
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="for free-threaded builds")
+@pytest.mark.parametrize("gil", ["0", "1"])
+def test_a_free_threaded_build_with_and_without_the_gil(gil):
+    script = """
+import plait
+with plait.Pool(2) as pool:
+    print(pool.kind)
+    print(pool.reason)
+    print(sum(pool.map(abs, range(-100, 0))))
+"""
+    kind, reason, total = helpers.run_quietly(script, env={"PYTHON_GIL": gil})
+    assert (kind, total) == ("thread", "5050")
+    if gil == "1":
+        assert "PYTHON_GIL=1" in reason
+        assert "process workers do not exist yet" in reason
+    else:
+        assert "its GIL is off" in reason
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="for free-threaded builds")
+def test_importing_plait_leaves_the_gil_off():
+    script = "import sys, plait; plait.submit(abs, -1).result(); print(sys._is_gil_enabled())"
+    assert helpers.run_quietly(script, env={"PYTHON_GIL": ""}) == ["False"]
+
+
+@pytest.mark.skipif(not FREE_THREADED or "interpreter" in helpers.kinds_here(), reason="they serve")
+def test_the_refusal_of_interpreters_on_a_free_threaded_build():
+    with pytest.raises(RuntimeError, match="kind='thread'"):
+        plait.Pool(kind="interpreter")
+
+
+def test_modules_with_static_types_in_workers(kind):
+    """What crashes CPython before 3.14 unless the main interpreter has it already."""
+
+    def use():
+        import ctypes
+        import datetime
+        import decimal
+        import hashlib
+        import socket
+        import sqlite3
+
+        rows = sqlite3.connect(":memory:").execute("select 1 + 1").fetchall()
+        return (
+            rows,
+            str(decimal.Decimal("1.1") + 1),
+            datetime.date(2024, 2, 29).isoformat(),
+            hashlib.sha256(b"x").hexdigest()[:4],
+            ctypes.sizeof(ctypes.c_int),
+            socket.AF_INET > 0,
+        )
+
+    for _ in range(3):
+        with plait.Pool(2, kind=kind) as pool, contextlib.ExitStack() as stack:
+            futures = [pool.submit(use) for _ in range(6)]
+            stack.callback(gc.collect)
+            for future in futures:
+                error = future.exception(LONG)
+                if isinstance(error, ImportError):  # an extension this interpreter kind refuses
+                    assert "subinterpreter" in str(error)
+                    continue
+                assert future.result()[:3] == ([(2,)], "2.1", "2024-02-29")
+
+
+def test_the_face_of_the_package():
+    assert set(plait.__all__) <= set(dir(plait))
+    for name in plait.__all__:
+        assert getattr(plait, name).__doc__
+    with pytest.raises(AttributeError, match="nothing"):
+        plait.nothing  # noqa: B018
+    assert list(plait.map(jobs.add, [1, 2], [3, 4], buffersize=1)) == [4, 6]
+    assert plait.submit(jobs.add, 1, y=2).result(LONG) == 3
