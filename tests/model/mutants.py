@@ -6,6 +6,8 @@ preemptions, or "random N" executions).
 What the models cannot notice, and why, stands in docs/design.
 """
 
+from mutants_sched import MUTANTS as SCHED_MUTANTS
+
 DEQUE = "src/core/deque.c"
 INJECT = "src/core/inject.c"
 PARK = "src/core/park.c"
@@ -237,3 +239,4 @@ MUTANTS = [
      "plait_atomic_swap_acq_rel(pending, (uint64_t)0)",
      "heap", "two_owners", "bound 3"),
 ]
+MUTANTS += SCHED_MUTANTS
