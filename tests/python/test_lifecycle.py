@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections import deque
+from pathlib import Path
 
 import helpers
 import jobs
@@ -239,7 +240,7 @@ def test_names_and_identities_of_workers(kind):
     with plait.Pool(2, kind=kind, thread_name_prefix="strand") as pool:
         pool.submit(jobs.double, 1).result(LONG)
         names = {
-            open(f"/proc/self/task/{task}/comm").read().strip()
+            Path(f"/proc/self/task/{task}/comm").read_text().strip()
             for task in os.listdir("/proc/self/task")
         }
         assert any(name.startswith("strand") for name in names), names

@@ -11,8 +11,8 @@ import pytest
 
 # ---- Ctrl-C ----
 
-# The task in hand sleeps until a file exists, which is made after the KeyboardInterrupt has come: so
-# that it came promptly is seen without a clock.
+# The task in hand sleeps until a file exists, which is made after the KeyboardInterrupt has come:
+# so that it came promptly is seen without a clock.
 PREPARE = """
 import concurrent.futures as cf, os, sys, time, plait
 kind, where, gate = sys.argv[1:4]
@@ -61,8 +61,8 @@ except RuntimeError as error:
 )
 
 PLACES = [
-    "result", "result with a timeout", "exception", "map", "map_unordered", "reduce", "shutdown", "with",
-    "wait", "as_completed", "input",
+    "result", "result with a timeout", "exception", "map", "map_unordered", "reduce",
+    "shutdown", "with", "wait", "as_completed", "input",
 ]  # fmt: skip
 
 
@@ -115,7 +115,7 @@ elif where == "exit":
 
 @pytest.mark.parametrize("where", ["result", "inside with", "leaving with", "map in with", "exit"])
 def test_ctrl_c_ends_the_process(kind, where, tmp_path):
-    """Uncaught: one traceback, the status of an interrupted process, and no working off of queues."""
+    """Uncaught: one traceback, the status of an interrupt, and no working off of queues."""
     child = helpers.start(UNCAUGHT, kind, where, str(tmp_path / "gate"))
     child.wait_for("waiting")
     time.sleep(0.3)
@@ -217,7 +217,8 @@ def body():
     for action in (lambda: pool.submit(abs, -1), lambda: pool.map(abs, [1])):
         try: action()
         except RuntimeError as error: inherited.append(str(error))
-    print("refused", len(inherited), all("fork" in text and "new pool" in text for text in inherited), flush=True)
+    clear = all("fork" in text and "new pool" in text for text in inherited)
+    print("refused", len(inherited), clear, flush=True)
     pool.shutdown()
     print(list(plait.map(lambda x: x + 1, range(3))), flush=True)
     with plait.Pool(2, kind=kind) as own:
