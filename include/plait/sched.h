@@ -112,6 +112,10 @@ uint64_t plait_sched_id(const plait_sched_t *sched);
 /* Any thread: one more handle, to be released, of the scheduler with this id; NULL if it is gone. */
 plait_sched_t *plait_sched_find(uint64_t id);
 
+/* In the child of a fork, before anything else of the core is used there: forgets all schedulers, whose threads
+ * did not come along and whose locks may be held by them. True if there were any; their memory stays behind. */
+bool plait_sched_after_fork(void);
+
 bool plait_sched_is_closed(plait_sched_t *sched);
 bool plait_sched_is_broken(plait_sched_t *sched);
 

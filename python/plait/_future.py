@@ -7,14 +7,15 @@ notifier's thread calls when the task has ended. That is the protocol of wait() 
 """
 
 import concurrent.futures
+import os
 import threading
 from collections.abc import Callable
 from concurrent.futures import _base
-from typing import Any, Final
+from typing import Any
 
 from plait import _plait
 
-_lock: Final = threading.Lock()  # guards the making of bridges and of the notifier
+_lock = threading.Lock()  # guards the making of bridges and of the notifier
 
 
 class _Bridge:
@@ -145,4 +146,14 @@ class _Notifier:
             self.thread.join()
 
 
-_notifier: Final = _Notifier()
+_notifier = _Notifier()
+
+
+def _after_fork() -> None:
+    """In the child: the parent's notifier is not here, and its lock may be held by nobody."""
+    global _lock, _notifier
+    _lock, _notifier = threading.Lock(), _Notifier()
+    _plait._after_fork()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -348,6 +348,11 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
 uint64_t map_run_items(worker_data_t *data, plait_job_t *job, uint64_t low, uint64_t high);
 void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uint64_t high);
 
+/* ---- fork.c ---- */
+
+/* Once per process is enough: prepares the child of every fork from now on. */
+void watch_forks(void);
+
 /* ---- waiting ---- */
 
 /* Seconds from a Python argument (None: never) to a core deadline. 0, or -1 with an exception. */

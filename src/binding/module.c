@@ -59,6 +59,18 @@ static PyObject *module_close_notifier(PyObject *module, PyObject *Py_UNUSED(ign
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(after_fork_doc, "_after_fork()\n--\n\n"
+                             "In the child of a fork: forgets what belongs to the parent's threads.");
+
+static PyObject *module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    module_state *state = state_of_module(module);
+    plait_mailbox_init(&state->notifier);
+    state->orphans = NULL; /* theirs; what they own stays behind */
+    state->orphan_count = 0;
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(join_orphans_doc,
              "_join_orphans()\n--\n\n"
              "Waits for the workers of pools that are gone; at the interpreter's exit.");
@@ -132,6 +144,7 @@ static PyMethodDef module_methods[] = {
     {"_register", module_register, METH_VARARGS, register_doc},
     {"_take_finished", module_take_finished, METH_NOARGS, take_finished_doc},
     {"_close_notifier", module_close_notifier, METH_NOARGS, close_notifier_doc},
+    {"_after_fork", module_after_fork, METH_NOARGS, after_fork_doc},
     {"_join_orphans", module_join_orphans, METH_NOARGS, join_orphans_doc},
     {"cpu_count", module_cpu_count, METH_NOARGS, cpu_count_doc},
     {"_encode", module_encode, METH_O, encode_doc},
@@ -152,6 +165,7 @@ static PyTypeObject *add_type(PyObject *module, PyType_Spec *spec)
 static int module_exec(PyObject *module)
 {
     module_state *state = state_of_module(module);
+    watch_forks();
     plait_mailbox_init(&state->notifier);
     state->foreign_types = PyDict_New();
     if (state->foreign_types == NULL)

@@ -148,6 +148,14 @@ plait_sched_t *plait_sched_find(uint64_t id)
     return sched;
 }
 
+bool plait_sched_after_fork(void)
+{
+    bool any = registry != NULL;
+    registry_lock.word = 0;
+    registry = NULL;
+    return any;
+}
+
 uint64_t plait_sched_id(const plait_sched_t *sched)
 {
     return sched->id;

@@ -10,11 +10,15 @@
 
 static uint32_t forks;
 static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
+static void (*after_fork)(void); /* set once, atomically */
 
 /* Runs in the child, which has this one thread. */
 static void count_fork(void)
 {
     __atomic_store_n(&forks, forks + 1, __ATOMIC_RELAXED);
+    void (*function)(void) = __atomic_load_n(&after_fork, __ATOMIC_ACQUIRE);
+    if (function != NULL)
+        function();
 }
 
 static void watch_forks(void)
@@ -27,4 +31,13 @@ uint32_t plait_prim_fork_count(void)
     pthread_once(&watch_once, watch_forks);
     /* Relaxed: it changes only where there are no other threads yet. */
     return __atomic_load_n(&forks, __ATOMIC_RELAXED);
+}
+
+void plait_prim_after_fork(void (*function)(void))
+{
+    void (*none)(void) = NULL;
+    pthread_once(&watch_once, watch_forks);
+    /* Release: pairs with the acquire in the child. */
+    __atomic_compare_exchange_n(&after_fork, &none, function, false, __ATOMIC_RELEASE,
+                                __ATOMIC_RELAXED);
 }

@@ -1,0 +1,58 @@
+/* fork: what must be true in the child of a fork before CPython looks at itself there.
+ *
+ * In the child, os.fork() clears every interpreter but the main one, without a thread state, and on 3.13 to 3.15
+ * that crashes (PyInterpreterState_Clear with no current thread state; the source says "won't this fail"). Their
+ * threads did not come along, so nothing can be cleared properly anyway: they are taken out of the runtime's list
+ * first, and their memory stays behind. Where the list is, CPython tells debuggers in a table that is laid out for
+ * them: _Py_DebugOffsets in Include/internal/pycore_debug_offsets.h. Design: docs/design/workers.md
+ */
+#include "binding/binding.h"
+
+#if PY_VERSION_HEX >= 0x030D0000
+
+/* The beginning of _Py_DebugOffsets, the same in 3.13, 3.14 and 3.15. */
+typedef struct debug_offsets {
+    char cookie[8];
+    uint64_t version; /* PY_VERSION_HEX of the interpreter that runs */
+    uint64_t free_threaded;
+    struct {
+        uint64_t size, finalizing, interpreters_head;
+    } runtime;
+    struct {
+        uint64_t size, id, next;
+    } interpreter;
+} debug_offsets_t;
+
+PyAPI_DATA(char) _PyRuntime[];
+
+static void keep_main_interpreter_only(void)
+{
+    debug_offsets_t offsets;
+    memcpy(&offsets, _PyRuntime, sizeof offsets);
+    if (memcmp(offsets.cookie, "xdebugpy", sizeof offsets.cookie) != 0 ||
+        offsets.version >> 16 != PY_VERSION_HEX >> 16)
+        return;
+    PyInterpreterState *main = PyInterpreterState_Main(), *none = NULL;
+    memcpy(_PyRuntime + offsets.runtime.interpreters_head, &main, sizeof main);
+    memcpy((char *)main + offsets.interpreter.next, &none, sizeof none);
+}
+
+#else
+
+static void keep_main_interpreter_only(void)
+{
+}
+
+#endif
+
+/* The child has this one thread, and runs nothing else yet. */
+static void after_fork(void)
+{
+    if (plait_sched_after_fork())
+        keep_main_interpreter_only();
+}
+
+void watch_forks(void)
+{
+    plait_prim_after_fork(after_fork);
+}
