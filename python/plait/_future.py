@@ -129,7 +129,6 @@ class _Notifier:
         """Under _lock."""
         if self.thread is None:
             self.thread = threading.Thread(target=self._run, name="plait-notifier", daemon=False)
-            threading._register_atexit(self.stop)  # type: ignore[attr-defined]
             self.thread.start()
 
     @staticmethod
@@ -140,13 +139,18 @@ class _Notifier:
             del futures
 
     def stop(self) -> None:
-        """At the interpreter's exit, before threads are joined and after pools have ended."""
+        """When nothing more can be published."""
         _plait._close_notifier()
         if self.thread is not None:
             self.thread.join()
 
 
 _notifier = _Notifier()
+
+
+def stop_notifier() -> None:
+    """At the interpreter's exit, when every pool has ended; callbacks that are due are called first."""
+    _notifier.stop()
 
 
 def _after_fork() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 from plait import _kinds, _plait
-from plait._future import Future
+from plait._future import Future, stop_notifier
 
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
 
@@ -136,9 +136,17 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
             self._join()
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        # Who pressed Ctrl-C does not want the queue to be worked off first.
-        interrupted = exc_type is not None and issubclass(exc_type, KeyboardInterrupt)
-        self.shutdown(wait=True, cancel_futures=interrupted)
+        # Who presses Ctrl-C, in the block or at its end, wants neither the queue worked off nor what runs
+        # waited for.
+        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+            self._close(True)
+            self._interrupt()
+        try:
+            self.shutdown(wait=True)
+        except KeyboardInterrupt:
+            self._close(True)
+            self._interrupt()
+            raise
 
     def __repr__(self) -> str:
         return f"<plait.Pool kind={self.kind!r} max_workers={self.max_workers}>"
@@ -206,18 +214,28 @@ def _reduce_block(fn: Callable[[Any, Any], Any], block: list[Any]) -> Any:
 
 
 def _at_exit() -> None:
-    """Before the interpreter goes: whatever was submitted is done, as the standard library's pools do."""
+    """Before the interpreter goes: whatever was submitted is done, as the standard library's pools do.
+
+    After Ctrl-C only what cannot be interrupted is waited for; workers must have ended before the interpreter.
+    """
     pools = list(_pools)
     for pool in pools:
         pool._close(False)
-    try:
-        for pool in pools:
-            pool._join()
-        _plait._join_orphans()
-    except KeyboardInterrupt:
-        for pool in pools:
-            pool._close(True)
-        raise
+    interrupted: KeyboardInterrupt | None = None
+    while True:
+        try:
+            for pool in pools:
+                pool._join()
+            _plait._join_orphans()
+            break
+        except KeyboardInterrupt as error:
+            interrupted = error
+            for pool in pools:
+                pool._close(True)
+                pool._interrupt()
+    stop_notifier()
+    if interrupted is not None:
+        raise interrupted
 
 
 _plait._register(Future, BrokenPool)

@@ -294,6 +294,9 @@ void core_failed(pool_core_t *core, module_state *state, const char *text);
 /* Any thread with a thread state: has Interrupted raised in a call that runs; false if it is final already. */
 bool interrupt_call(call_t *call);
 
+/* Has Interrupted raised in whatever the workers of a closed and drained pool still run. */
+void interrupt_workers(pool_core_t *core);
+
 /* The worker, around a call: what was its current one before is `below`. */
 call_t *begin_call(worker_data_t *data, call_t *call);
 void end_call(worker_data_t *data, call_t *call, call_t *below);

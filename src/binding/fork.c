@@ -39,9 +39,7 @@ static void keep_main_interpreter_only(void)
 
 #else
 
-static void keep_main_interpreter_only(void)
-{
-}
+static void keep_main_interpreter_only(void) {}
 
 #endif
 

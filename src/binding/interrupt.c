@@ -59,7 +59,7 @@ void end_call(worker_data_t *data, call_t *call, call_t *below)
 
 /* ---- the interrupter's side ---- */
 
-/* In the worker's interpreter. */
+/* In the worker's interpreter. `call` NULL: whatever the worker runs. */
 static void strike(worker_data_t *data, call_t *call)
 {
     PyObject *class = interrupted_class();
@@ -68,7 +68,7 @@ static void strike(worker_data_t *data, call_t *call)
         return;
     }
     plait_prim_lock(&data->lock);
-    if (plait_atomic_load_seq_cst(&data->current) == call)
+    if (call == NULL || plait_atomic_load_seq_cst(&data->current) == call)
         PyThreadState_SetAsyncExc(data->thread_id, class);
     plait_prim_unlock(&data->lock);
     Py_DECREF(class);
@@ -128,6 +128,26 @@ bool interrupt_call(call_t *call)
     }
     plait_sched_release(sched);
     return true;
+}
+
+void interrupt_workers(pool_core_t *core)
+{
+    unsigned count = 0;
+    plait_prim_lock(&core->lock);
+    for (worker_data_t *data = core->members; data != NULL; data = data->next)
+        count++;
+    worker_data_t **held = count == 0 ? NULL : malloc(count * sizeof *held);
+    count = 0;
+    for (worker_data_t *data = core->members; held != NULL && data != NULL; data = data->next) {
+        data->visitors++;
+        held[count++] = data;
+    }
+    plait_prim_unlock(&core->lock);
+    while (count > 0) {
+        visit(held[--count], NULL);
+        let_go(core, held[count]);
+    }
+    free(held);
 }
 
 /* ---- who can be visited ---- */

@@ -59,8 +59,9 @@ static PyObject *module_close_notifier(PyObject *module, PyObject *Py_UNUSED(ign
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(after_fork_doc, "_after_fork()\n--\n\n"
-                             "In the child of a fork: forgets what belongs to the parent's threads.");
+PyDoc_STRVAR(after_fork_doc,
+             "_after_fork()\n--\n\n"
+             "In the child of a fork: forgets what belongs to the parent's threads.");
 
 static PyObject *module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored))
 {

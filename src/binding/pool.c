@@ -329,6 +329,18 @@ static PyObject *pool_join(PyObject *object, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(interrupt_doc,
+             "_interrupt($self, /)\n--\n\n"
+             "Has Interrupted raised in whatever the workers still run, after _close(True).");
+
+static PyObject *pool_interrupt(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    pool_object *self = (pool_object *)object;
+    if (self->core != NULL && self->handle && !forked(self->core))
+        interrupt_workers(self->core);
+    Py_RETURN_NONE;
+}
+
 static PyObject *pool_living(PyObject *object, void *Py_UNUSED(closure))
 {
     pool_object *self = (pool_object *)object;
@@ -353,6 +365,7 @@ static PyMethodDef pool_methods[] = {
     {"_map", (PyCFunction)(void (*)(void))pool_map, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      map_doc},
     {"_close", pool_close, METH_O, close_doc},
+    {"_interrupt", pool_interrupt, METH_NOARGS, interrupt_doc},
     {"_join", pool_join, METH_NOARGS, join_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -113,18 +113,22 @@ static int run_initializer(worker_data_t *data)
     return result == NULL ? -1 : 0;
 }
 
-static int set_thread_name(worker_data_t *data, plait_worker_t *worker)
+/* How threading sees a thread worker: it has not made it, and would take it for a daemon, as which threads that
+ * its tasks start would die at the exit. */
+static int introduce_thread(worker_data_t *data, plait_worker_t *worker)
 {
     PyObject *prefix = data->core->name_prefix;
-    if (prefix == NULL)
+    if (data->core->kind != KIND_THREAD)
         return 0;
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *thread =
         threading == NULL ? NULL : PyObject_CallMethod(threading, "current_thread", NULL);
-    PyObject *name =
-        thread == NULL ? NULL : PyUnicode_FromFormat("%U_%u", prefix, plait_worker_index(worker));
-    int status = name == NULL ? -1 : PyObject_SetAttrString(thread, "name", name);
-    Py_XDECREF(name);
+    int status = thread == NULL ? -1 : PyObject_SetAttrString(thread, "_daemonic", Py_False);
+    if (status == 0 && prefix != NULL) {
+        PyObject *name = PyUnicode_FromFormat("%U_%u", prefix, plait_worker_index(worker));
+        status = name == NULL ? -1 : PyObject_SetAttrString(thread, "name", name);
+        Py_XDECREF(name);
+    }
     Py_XDECREF(thread);
     Py_XDECREF(threading);
     return status;
@@ -148,7 +152,7 @@ static int enter(plait_worker_t *worker, int (*attach)(worker_data_t *data))
         PyErr_Print();
         return PLAIT_SYSTEM;
     }
-    if (set_thread_name(data, worker) < 0 || run_initializer(data) < 0) {
+    if (introduce_thread(data, worker) < 0 || run_initializer(data) < 0) {
         core_failed(data->core, data->state, "its initializer raised");
         return PLAIT_SYSTEM;
     }
