@@ -449,5 +449,5 @@ elif sys.argv[2].startswith("default"):
 def test_submit_while_the_interpreter_ends(kind, where):
     lines = helpers.run_quietly(AT_EXIT, kind, where)
     assert lines[0] == "1"
-    assert len(lines) == 2
-    assert lines[1].startswith("refused:")
+    assert len(lines) >= 2
+    assert all(line.startswith("refused:") for line in lines[1:])

@@ -359,7 +359,6 @@ def test_arguments_share_identities_with_each_other(pool):
         jobs.Record("r", [1, "x"]),
         array.array("d", [1.5, -0.0]),
         functools.partial(pow, 2),
-        jobs.Holder.made_by,
         operator.itemgetter(1),
         pickle.PickleBuffer,
         datetime.UTC,
