@@ -13,6 +13,7 @@ from typing import Any, Final
 from plait import _kinds, _plait
 from plait._future import Future, stop_notifier
 
+_exiting: Final = threading.Event()  # the interpreter's exit has begun
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
 
 # reduce() cuts its input here, so that the tree of calls depends on the input alone.
@@ -53,6 +54,8 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         initargs: tuple[Any, ...] = (),
         thread_name_prefix: str = "",
     ) -> None:
+        if _exiting.is_set() or sys.is_finalizing():
+            raise RuntimeError("cannot make a pool after interpreter shutdown")
         if max_workers is None:
             max_workers = _plait.cpu_count()
         if max_workers <= 0:
@@ -146,6 +149,7 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         except KeyboardInterrupt:
             self._close(True)
             self._interrupt()
+            self._join()
             raise
 
     def __repr__(self) -> str:
@@ -218,6 +222,7 @@ def _at_exit() -> None:
 
     After Ctrl-C only what cannot be interrupted is waited for; workers must have ended before the interpreter.
     """
+    _exiting.set()
     pools = list(_pools)
     for pool in pools:
         pool._close(False)

@@ -202,6 +202,7 @@ typedef struct worker_data {
     int64_t turn;     /* thread kind under a GIL: when this worker last let others have it */
     /* see interrupt.c */
     PLAIT_ATOMIC(struct call *) current; /* written by the worker, read by interrupters */
+    PLAIT_ATOMIC(uint32_t) struck; /* an asynchronous exception may be under way */
     plait_prim_lock_t lock;   /* asynchronous exceptions are set and taken back under it */
     struct worker_data *next; /* guarded by the pool's lock, as visitors */
     unsigned visitors;
@@ -299,7 +300,13 @@ void interrupt_workers(pool_core_t *core);
 
 /* The worker, around a call: what was its current one before is `below`. */
 call_t *begin_call(worker_data_t *data, call_t *call);
-void end_call(worker_data_t *data, call_t *call, call_t *below);
+void end_call(worker_data_t *data, call_t *below);
+
+/* What is current while the worker runs items of a map; not to be looked into. */
+static inline call_t *items_of(worker_data_t *data)
+{
+    return (call_t *)(void *)data;
+}
 
 /* The worker, where it waits inside a call: -1 with Interrupted raised, or 0. */
 int raise_if_interrupted(worker_data_t *data);

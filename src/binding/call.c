@@ -191,7 +191,7 @@ void call_run(worker_data_t *data, call_t *call)
     call_t *below = begin_call(data, call);
     if (raise_if_interrupted(data) == 0)
         result = call->kind == KIND_THREAD ? run_direct(call) : run_flat(data, call);
-    end_call(data, call, below);
+    end_call(data, below);
     if (result != NULL)
         answer_value(data, call, result);
     else

@@ -314,6 +314,8 @@ static PyObject *decode_from_parts(decoder_t *decoder, const plait_flat_body_t *
     case PLAIT_FLAT_ENUM:
         result = PyObject_GetAttr(PyTuple_GET_ITEM(parts, 0), PyTuple_GET_ITEM(parts, 1));
         break;
+    default:
+        corrupt("a body of a reserved type");
     }
     Py_DECREF(parts);
     return result;

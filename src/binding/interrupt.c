@@ -3,8 +3,8 @@
  * The interrupter marks the call, looks which worker has it on top of its stack, visits that worker's
  * interpreter with a thread state of its own, and there sets an asynchronous exception. Invariants: an
  * exception is set only under the worker's lock while the call is the worker's current one, and a worker that
- * ends a marked call takes back, under the same lock, what has not been delivered: so no other call is ever
- * struck. A call that lies under another one (it waits, and its worker helps meanwhile) is struck when it
+ * was struck takes back, under the same lock and when the call has ended, what has not been delivered: so no
+ * other call is ever struck. A call that lies under another one (it waits, and its worker helps meanwhile) is struck when it
  * is on top again. Design: docs/design/interrupt.md
  */
 #include "binding/binding.h"
@@ -19,10 +19,15 @@ static PyObject *interrupted_class(void)
     return class;
 }
 
+static bool is_interrupted(worker_data_t *data, call_t *call)
+{
+    return call != NULL && call != items_of(data) && plait_atomic_load_seq_cst(&call->interrupted);
+}
+
 int raise_if_interrupted(worker_data_t *data)
 {
-    call_t *call = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
-    if (call == NULL || !plait_atomic_load_seq_cst(&call->interrupted))
+    /* relaxed: written by this thread */
+    if (!is_interrupted(data, plait_atomic_load_relaxed(&data->current)))
         return 0;
     PyObject *class = interrupted_class();
     if (class != NULL)
@@ -39,22 +44,24 @@ call_t *begin_call(worker_data_t *data, call_t *call)
     return below;
 }
 
-void end_call(worker_data_t *data, call_t *call, call_t *below)
+void end_call(worker_data_t *data, call_t *below)
 {
     plait_atomic_store_seq_cst(&data->current, below);
-    if (call != NULL && plait_atomic_load_seq_cst(&call->interrupted)) {
+    /* seq_cst: either the interrupter then sees that the call has ended, or its mark is seen here */
+    if (plait_atomic_load_seq_cst(&data->struck)) {
         plait_prim_lock(&data->lock);
         PyThreadState_SetAsyncExc(data->thread_id, NULL);
+        plait_atomic_store_seq_cst(&data->struck, 0);
         plait_prim_unlock(&data->lock);
     }
-    if (below != NULL && plait_atomic_load_seq_cst(&below->interrupted)) {
-        PyObject *raised = PyErr_GetRaisedException();
-        PyObject *class = interrupted_class();
-        if (class != NULL)
-            PyThreadState_SetAsyncExc(data->thread_id, class);
-        Py_XDECREF(class);
-        PyErr_SetRaisedException(raised);
-    }
+    if (!is_interrupted(data, below))
+        return;
+    PyObject *raised = PyErr_GetRaisedException();
+    PyObject *class = interrupted_class();
+    if (class != NULL)
+        PyThreadState_SetAsyncExc(data->thread_id, class);
+    Py_XDECREF(class);
+    PyErr_SetRaisedException(raised);
 }
 
 /* ---- the interrupter's side ---- */
@@ -68,8 +75,12 @@ static void strike(worker_data_t *data, call_t *call)
         return;
     }
     plait_prim_lock(&data->lock);
-    if (call == NULL || plait_atomic_load_seq_cst(&data->current) == call)
+    plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see end_call */
+    call_t *current = plait_atomic_load_seq_cst(&data->current);
+    if (call != NULL ? current == call : current != NULL)
         PyThreadState_SetAsyncExc(data->thread_id, class);
+    else
+        plait_atomic_store_seq_cst(&data->struck, 0);
     plait_prim_unlock(&data->lock);
     Py_DECREF(class);
 }

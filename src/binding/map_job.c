@@ -208,10 +208,11 @@ static uint64_t run_direct(worker_data_t *data, map_job_t *job, uint64_t low, ui
 uint64_t map_run_items(worker_data_t *data, plait_job_t *base, uint64_t low, uint64_t high)
 {
     map_job_t *job = (map_job_t *)base;
-    call_t *below = begin_call(data, NULL); /* an interrupt of what lies below does not hit items */
+    call_t *below =
+        begin_call(data, items_of(data)); /* an interrupt of what lies below passes items by */
     uint64_t count = data->core->kind == KIND_THREAD ? run_direct(data, job, low, high)
                                                      : run_flat(data, job, low, high);
-    end_call(data, NULL, below);
+    end_call(data, below);
     return count;
 }
 

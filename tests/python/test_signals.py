@@ -39,8 +39,6 @@ try:
     elif where == "map_unordered": list(pool.map_unordered(wait, range(3), buffersize=1))
     elif where == "reduce": pool.reduce(lambda a, b: wait(a), range(10), 0)
     elif where == "shutdown": pool.shutdown(wait=True)
-    elif where == "with":
-        with pool: pass
     elif where == "wait": cf.wait(futures)
     elif where == "as_completed": list(cf.as_completed(futures))
     elif where == "input":
@@ -52,9 +50,14 @@ except KeyboardInterrupt:
     print("interrupted", [f.done() for f in futures], flush=True)
 else:
     print("not interrupted", flush=True)
+def outcome(future):
+    try: return future.result(60)
+    except BaseException as error: return type(error).__name__
+if where == "with":  # what ran was interrupted, and what waited was cancelled, with the gate still shut
+    print(set(map(outcome, futures)) <= {"Interrupted", "CancelledError"}, flush=True)
 open(gate, "x").close()
 try:
-    print([f.result(60) for f in futures], pool.submit(abs, -5).result(60))
+    print([f.result(60) for f in futures if where != "with"], pool.submit(abs, -5).result(60))
 except RuntimeError as error:
     print(error)
 """
@@ -62,7 +65,7 @@ except RuntimeError as error:
 
 PLACES = [
     "result", "result with a timeout", "exception", "map", "map_unordered", "reduce",
-    "shutdown", "with", "wait", "as_completed", "input",
+    "shutdown", "wait", "as_completed", "input",
 ]  # fmt: skip
 
 
@@ -76,8 +79,12 @@ def test_ctrl_c_while_waiting(kind, where, tmp_path):
     lines = ended.lines()
     assert ended.code == 0, ended.show()
     assert ended.err == "", ended.show()
-    assert lines[1] == "interrupted [False, False, False, False]", ended.show()
-    closed = where in ("shutdown", "with")
+    if where == "with":
+        assert lines[1].startswith("interrupted"), ended.show()
+        assert lines.pop(2) == "True", ended.show()
+    else:
+        assert lines[1] == "interrupted [False, False, False, False]", ended.show()
+    closed = where == "shutdown"
     last = "cannot schedule new futures after shutdown" if closed else "[0, 1, 2, 3] 5"
     assert lines[2] == last, ended.show()
 
@@ -132,19 +139,47 @@ def test_ctrl_c_ends_the_process(kind, where, tmp_path):
         assert ended.err.rstrip().endswith("KeyboardInterrupt"), told
 
 
+@pytest.mark.parametrize("place", ["inside", "leaving"])
+def test_ctrl_c_in_a_with_block_stops_its_calls(kind, place, tmp_path):
+    """What runs is interrupted and what is queued is cancelled; the block ends without either."""
+    script = (
+        PREPARE
+        + """
+futures = []
+try:
+    with pool:
+        futures += [pool.submit(wait, n) for n in range(4)]
+        while not all(f.running() for f in futures[:2]): time.sleep(0.01)
+        print("waiting", flush=True)
+        if where == "inside": futures[0].result()
+except KeyboardInterrupt:
+    for f in futures:
+        try: print(f.result(0))
+        except (plait.Interrupted, cf.CancelledError) as error: print(type(error).__name__)
+"""
+    )
+    child = helpers.start(script, kind, place, str(tmp_path / "gate"))
+    child.wait_for("waiting")
+    time.sleep(0.2)
+    child.process.send_signal(signal.SIGINT)
+    ended = child.finish()
+    outcomes = ["Interrupted", "Interrupted", "CancelledError", "CancelledError"]
+    assert ended.lines() == ["waiting", *outcomes], ended.show()
+    assert (ended.code, ended.err) == (0, ""), ended.show()
+
+
 def test_ctrl_c_twice(kind, tmp_path):
-    """The second one, while the pool closes after the first."""
+    """The second one, while the pool waits after the first for a call that cannot be interrupted."""
     script = (
         PREPARE
         + """
 try:
     with pool:
-        futures = [pool.submit(wait, n) for n in range(2)]
+        future = pool.submit(time.sleep, 3)
         print("waiting", flush=True)
-        futures[0].result()
+        future.result()
 except KeyboardInterrupt:
-    print("interrupted", futures[0].done(), flush=True)
-open(gate, "x").close()
+    print("interrupted", future.done(), flush=True)
 """
     )
     child = helpers.start(script, kind, "", str(tmp_path / "gate"))
