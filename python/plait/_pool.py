@@ -139,18 +139,20 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
             self._join()
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        # Who presses Ctrl-C, in the block or at its end, wants neither the queue worked off nor what runs
-        # waited for.
         if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
-            self._close(True)
-            self._interrupt()
+            self._stop()
+            return
         try:
             self.shutdown(wait=True)
         except KeyboardInterrupt:
-            self._close(True)
-            self._interrupt()
-            self._join()
+            self._stop()
             raise
+
+    def _stop(self) -> None:
+        """After Ctrl-C, which asks neither for the queue to be worked off nor for what runs to be waited for."""
+        self._close(True)
+        self._interrupt()
+        self._join()
 
     def __repr__(self) -> str:
         return f"<plait.Pool kind={self.kind!r} max_workers={self.max_workers}>"
