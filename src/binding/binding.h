@@ -202,7 +202,7 @@ typedef struct worker_data {
     int64_t turn;     /* thread kind under a GIL: when this worker last let others have it */
     /* see interrupt.c */
     PLAIT_ATOMIC(struct call *) current; /* written by the worker, read by interrupters */
-    PLAIT_ATOMIC(uint32_t) struck; /* an asynchronous exception may be under way */
+    PLAIT_ATOMIC(uint32_t) struck;       /* an asynchronous exception may be under way */
     plait_prim_lock_t lock;   /* asynchronous exceptions are set and taken back under it */
     struct worker_data *next; /* guarded by the pool's lock, as visitors */
     unsigned visitors;

@@ -25,15 +25,15 @@ static inline int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **va
 }
 #endif
 
-/* Whether nothing but one reference of its container leads to the object. Never claimed without a
- * GIL. */
-static inline int held_only_by_container(PyObject *object)
+/* Whether there are just so many references to the object. Never claimed without a GIL. */
+static inline int has_references(PyObject *object, Py_ssize_t count)
 {
 #ifdef Py_GIL_DISABLED
     (void)object;
+    (void)count;
     return 0;
 #else
-    return Py_REFCNT(object) == 1;
+    return Py_REFCNT(object) == count;
 #endif
 }
 

@@ -102,6 +102,12 @@ static int remember(encoder_t *encoder, PyObject *object, plait_flat_value_t val
 
 /* ---- leaves ---- */
 
+static bool is_leaf(PyTypeObject *type)
+{
+    return type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyByteArray_Type ||
+           type == &PyComplex_Type;
+}
+
 static int encode_big_int(encoder_t *encoder, PyObject *object, int sign, plait_flat_value_t *value)
 {
     PyObject *magnitude = sign < 0 ? PyNumber_Negative(object) : Py_NewRef(object);
@@ -185,7 +191,8 @@ static int open_container(encoder_t *encoder, PyObject *object, unsigned type, s
     int result = plait_flat_put_words(&encoder->writer, type, words, length, value);
     if (result != PLAIT_OK)
         return put_failed(result);
-    return held_only_by_container(object) ? 0 : remember(encoder, object, *value);
+    /* one reference is encode_value's, and the other its container's: see there */
+    return has_references(object, 2) ? 0 : remember(encoder, object, *value);
 }
 
 static int encode_item(encoder_t *encoder, PyObject *item, plait_flat_value_t container,
@@ -252,6 +259,25 @@ static int encode_set(encoder_t *encoder, PyObject *object, unsigned type,
     return status;
 }
 
+/* One entry of a dictionary. Encoding the key can run Python code only if it is not a plain leaf, and that
+ * code may take the item away. */
+static int encode_entry(encoder_t *encoder, PyObject *key, PyObject *item, plait_flat_value_t dict,
+                        size_t index)
+{
+    if (is_leaf(Py_TYPE(key)) || PyLong_CheckExact(key)) {
+        int status = encode_item(encoder, key, dict, index);
+        return status == 0 ? encode_item(encoder, item, dict, index + 1) : status;
+    }
+    Py_INCREF(key);
+    Py_INCREF(item);
+    int status = encode_item(encoder, key, dict, index);
+    if (status == 0)
+        status = encode_item(encoder, item, dict, index + 1);
+    Py_DECREF(key);
+    Py_DECREF(item);
+    return status;
+}
+
 static int encode_dict(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
 #ifdef Py_GIL_DISABLED
@@ -259,24 +285,24 @@ static int encode_dict(encoder_t *encoder, PyObject *object, plait_flat_value_t 
     if (items == NULL)
         return -1;
 #else
-    PyObject *items = Py_NewRef(object);
+    PyObject *items = object;
 #endif
-    size_t count = (size_t)PyDict_GET_SIZE(items), index = 0;
-    int status = open_container(encoder, object, PLAIT_FLAT_DICT, count * 2, count, value);
-    Py_ssize_t position = 0;
+    Py_ssize_t count = PyDict_GET_SIZE(items), position = 0;
+    size_t index = 0;
+    int status =
+        open_container(encoder, object, PLAIT_FLAT_DICT, (size_t)count * 2, (size_t)count, value);
     PyObject *key, *item;
-    while (status == 0 && PyDict_Next(items, &position, &key, &item)) {
-        if (index == count * 2) {
+    for (; status == 0 && PyDict_Next(items, &position, &key, &item); index += 2) {
+        status = index < (size_t)count * 2 ? encode_entry(encoder, key, item, *value, index)
+                                           : raise_changed(object);
+        if (status == 0 && PyDict_GET_SIZE(items) != count)
             status = raise_changed(object);
-            break;
-        }
-        status = encode_item(encoder, key, *value, index++);
-        if (status == 0)
-            status = encode_item(encoder, item, *value, index++);
     }
-    if (status == 0 && index != count * 2)
+    if (status == 0 && index != (size_t)count * 2)
         status = raise_changed(object);
+#ifdef Py_GIL_DISABLED
     Py_DECREF(items);
+#endif
     return status;
 }
 
@@ -571,12 +597,6 @@ static int encode_leaf(encoder_t *encoder, PyObject *object, PyTypeObject *type,
     return encode_bytes(encoder, PLAIT_FLAT_COMPLEX, &number, sizeof number, value);
 }
 
-static bool is_leaf(PyTypeObject *type)
-{
-    return type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyByteArray_Type ||
-           type == &PyComplex_Type;
-}
-
 static bool encode_constant(PyObject *object, plait_flat_value_t *value)
 {
     unsigned which = object == Py_None             ? PLAIT_FLAT_NONE
@@ -601,7 +621,7 @@ static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t
         return encode_float(encoder, object, value);
     if (encode_constant(object, value))
         return 0;
-    bool alone = held_only_by_container(object);
+    bool alone = has_references(object, 1);
     if (!alone && encoder->memo.count > 0 &&
         table_get(&encoder->memo, (uint64_t)(uintptr_t)object, value)) {
         plait_flat_mark_shared(&encoder->writer, *value);
@@ -613,7 +633,9 @@ static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t
     }
     if (Py_EnterRecursiveCall(" while encoding a value for another worker"))
         return -1;
+    Py_INCREF(object); /* Python code that runs in between may drop it from its container */
     int status = encode_container(encoder, object, type, value);
+    Py_DECREF(object);
     Py_LeaveRecursiveCall();
     return status;
 }

@@ -304,6 +304,7 @@ def test_fork_while_other_threads_submit(kind):
 import os, sys, threading, warnings, plait
 warnings.simplefilter("ignore", DeprecationWarning)
 pool, over = plait.Pool(2, kind=sys.argv[1]), False
+plait.submit(abs, -1).result()  # imports: CPython's own locks of modules do not survive a fork
 def submit():
     while not over: pool.submit(abs, -1).result(); plait.submit(abs, -1).result()
 threads = [threading.Thread(target=submit) for _ in range(2)]
