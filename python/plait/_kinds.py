@@ -2,7 +2,6 @@
 
 import importlib
 import sys
-import sysconfig
 from typing import Final
 
 KINDS: Final = ("auto", "thread", "interpreter", "process")
@@ -12,8 +11,8 @@ KINDS: Final = ("auto", "thread", "interpreter", "process")
 _STATIC_TYPES: Final = ("_datetime", "_decimal", "_ctypes", "_ssl", "_asyncio", "_hashlib", "_socket", "_sqlite3")
 
 
-def _free_threaded() -> bool:
-    return bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
+# Not by sysconfig, which takes a lock that a fork can leave held, and imports that fail at the exit.
+_FREE_THREADED: Final = "free-threading" in sys.version
 
 
 def _gil_enabled() -> bool:
@@ -21,7 +20,7 @@ def _gil_enabled() -> bool:
 
 
 def _version() -> str:
-    return ".".join(map(str, sys.version_info[:3])) + ("t" if _free_threaded() else "")
+    return ".".join(map(str, sys.version_info[:3])) + ("t" if _FREE_THREADED else "")
 
 
 def interpreter_refusal() -> str | None:
@@ -54,7 +53,7 @@ def choose(kind: str) -> tuple[str, str]:
 
 
 def _choose_automatically() -> tuple[str, str]:
-    if _free_threaded():
+    if _FREE_THREADED:
         if not _gil_enabled():
             return "thread", f"CPython {_version()} runs threads in parallel: its GIL is off"
         return "thread", (

@@ -119,8 +119,9 @@ int encode_message(module_state *state, PyObject *object, message_t *message);
 typedef struct decoder {
     module_state *state;
     plait_flat_reader_t reader;
-    size_t budget; /* see plait_flat_charge */
-    table_t memo;  /* offset of a shared body -> object; holds a reference to each */
+    size_t budget;           /* see plait_flat_charge */
+    table_t memo;            /* offset of a shared body -> object; holds a reference to each */
+    struct open_tuple *open; /* shared tuples that are being filled, see decode.c */
 } decoder_t;
 
 int decoder_open(decoder_t *decoder, module_state *state, const message_t *message);

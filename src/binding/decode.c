@@ -17,6 +17,7 @@ static PyObject *corrupt(const char *what)
 int decoder_open(decoder_t *decoder, module_state *state, const message_t *message)
 {
     decoder->state = state;
+    decoder->open = NULL;
     table_init(&decoder->memo);
     decoder->budget = 0;
     if (message->bytes == NULL) {
@@ -86,32 +87,62 @@ static PyObject *decode_number(const plait_flat_body_t *body)
 
 /* ---- containers ---- */
 
+/* A shared tuple that is being filled, as long as nothing that can change lies between it and what is being
+ * decoded now. No program can make a tuple that reaches itself through immutable objects alone; hashing one
+ * would never end. */
+typedef struct open_tuple {
+    plait_flat_value_t value;
+    struct open_tuple *next;
+} open_tuple_t;
+
+static bool is_open(const decoder_t *decoder, plait_flat_value_t value)
+{
+    for (const open_tuple_t *tuple = decoder->open; tuple != NULL; tuple = tuple->next)
+        if (tuple->value == value)
+            return true;
+    return false;
+}
+
 static PyObject *decode_word(decoder_t *decoder, const plait_flat_body_t *body, size_t index)
 {
     return decode_value(decoder, plait_flat_word(body, index));
 }
 
+/* An item of a list or a value of a dictionary: cycles through these are fine. */
+static PyObject *decode_mutable_word(decoder_t *decoder, const plait_flat_body_t *body,
+                                     size_t index)
+{
+    open_tuple_t *open = decoder->open;
+    decoder->open = NULL;
+    PyObject *item = decode_word(decoder, body, index);
+    decoder->open = open;
+    return item;
+}
+
 static PyObject *decode_tuple(decoder_t *decoder, plait_flat_value_t value,
                               const plait_flat_body_t *body)
 {
+    bool shared = (body->flags & PLAIT_FLAT_FLAG_SHARED) != 0;
+    open_tuple_t open = {value, decoder->open};
     PyObject *tuple = PyTuple_New((Py_ssize_t)body->words);
-    /* A malformed message can have an unfinished tuple hashed or looked into: then it finds None, not
-     * NULL. */
-    if (tuple != NULL && (body->flags & PLAIT_FLAT_FLAG_SHARED))
-        for (size_t index = 0; index < body->words; index++)
-            PyTuple_SET_ITEM(tuple, (Py_ssize_t)index, Py_NewRef(Py_None));
-    if (tuple == NULL || remember(decoder, value, body->flags, tuple) < 0)
-        goto fail;
-    for (size_t index = 0; index < body->words; index++) {
+    if (tuple == NULL)
+        return NULL;
+    /* A malformed message can have an unfinished tuple looked into: then it finds None, not NULL. */
+    for (size_t index = 0; shared && index < body->words; index++)
+        PyTuple_SET_ITEM(tuple, (Py_ssize_t)index, Py_NewRef(Py_None));
+    int status = remember(decoder, value, body->flags, tuple);
+    if (shared)
+        decoder->open = &open;
+    for (size_t index = 0; status == 0 && index < body->words; index++) {
         PyObject *item = decode_word(decoder, body, index);
-        if (item == NULL)
-            goto fail;
-        PyTuple_SET_ITEM(tuple, (Py_ssize_t)index, item);
+        if (item != NULL)
+            PyTuple_SET_ITEM(tuple, (Py_ssize_t)index, item);
+        status = item == NULL ? -1 : 0;
     }
+    decoder->open = open.next;
+    if (status < 0)
+        Py_CLEAR(tuple);
     return tuple;
-fail:
-    Py_XDECREF(tuple);
-    return NULL;
 }
 
 static PyObject *decode_list(decoder_t *decoder, plait_flat_value_t value,
@@ -121,7 +152,7 @@ static PyObject *decode_list(decoder_t *decoder, plait_flat_value_t value,
     if (list == NULL || remember(decoder, value, body->flags, list) < 0)
         goto fail;
     for (size_t index = 0; index < body->words; index++) {
-        PyObject *item = decode_word(decoder, body, index);
+        PyObject *item = decode_mutable_word(decoder, body, index);
         if (item == NULL)
             goto fail;
         PyList_SET_ITEM(list, (Py_ssize_t)index, item);
@@ -161,7 +192,7 @@ static PyObject *decode_dict(decoder_t *decoder, plait_flat_value_t value,
         goto fail;
     for (size_t index = 0; index + 1 < body->words; index += 2) {
         PyObject *key = decode_word(decoder, body, index);
-        PyObject *item = key == NULL ? NULL : decode_word(decoder, body, index + 1);
+        PyObject *item = key == NULL ? NULL : decode_mutable_word(decoder, body, index + 1);
         int status = item == NULL ? -1 : PyDict_SetItem(dict, key, item);
         Py_XDECREF(key);
         Py_XDECREF(item);
@@ -398,7 +429,8 @@ static PyObject *decode_ref(decoder_t *decoder, plait_flat_value_t value)
 {
     uint64_t known;
     if (decoder->memo.count > 0 && table_get(&decoder->memo, value, &known))
-        return Py_NewRef((PyObject *)(uintptr_t)known);
+        return is_open(decoder, value) ? corrupt("a tuple inside itself")
+                                       : Py_NewRef((PyObject *)(uintptr_t)known);
     plait_flat_body_t body;
     if (decoder->reader.base == NULL || plait_flat_get(&decoder->reader, value, &body) != PLAIT_OK)
         return corrupt("a reference");

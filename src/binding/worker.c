@@ -235,7 +235,7 @@ static void surround(plait_worker_t *worker, void (*loop)(plait_worker_t *worker
         PyErr_Clear();
         loop(worker); /* without memory for a frame, then without a frame */
     } else if (done == NULL) {
-        PyErr_WriteUnraisable(work); /* an exception that arrived between two tasks */
+        PyErr_Clear(); /* an Interrupted that came when its call was over */
     }
     Py_XDECREF(done);
     Py_XDECREF(code);
