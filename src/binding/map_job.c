@@ -34,6 +34,7 @@ stream_t *stream_new(void)
         return NULL;
     plait_atomic_init(&stream->references, 1);
     plait_atomic_init(&stream->cancelled, 0);
+    stream->id = plait_task_next_id();
     plait_mailbox_init(&stream->grains);
     return stream;
 }
@@ -61,6 +62,7 @@ map_job_t *map_job_new(stream_t *stream, pool_core_t *core, uint64_t first, uint
     }
     plait_job_init(&job->job, count, &stream->cancelled, job_destroy);
     plait_atomic_add_relaxed(&stream->references, 1); /* relaxed: the caller holds one */
+    job->job.id = stream->id;
     job->stream = stream;
     job->core = core;
     job->first = first;

@@ -13,6 +13,7 @@
 typedef struct stream {
     PLAIT_ATOMIC(uint32_t) references; /* the iterator and each job */
     plait_job_flag_t cancelled;
+    uint64_t id; /* of all jobs: what workers learn of one holds for the next */
     plait_mailbox_t grains;
 } stream_t;
 

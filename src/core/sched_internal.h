@@ -19,8 +19,9 @@ struct plait_worker {
     /* owner only */
     void *data;
     unsigned victim;
-    uint64_t grain_job; /* the id of the last job of which it ran a range */
-    uint64_t grain;     /* and what it learned there */
+    uint64_t grain_job;  /* the id of the last job of which it ran a range */
+    uint64_t grain;      /* and what it learned there */
+    int64_t grain_since; /* when it began with that job */
     /* bottom by the owner, top by thieves */
     plait_deque_t deque;
 };

@@ -10,10 +10,14 @@
 
 #include <stdlib.h>
 
-/* A grain takes about this many nanoseconds: long enough to make the clock, the split and the
- * publication cheap, short enough to leave something to steal. */
-#define GRAIN_TIME 100000
-#define GRAIN_LIMIT 4096
+/* How many nanoseconds a grain should take: short at first, so that results come early and there is
+ * something to steal; longer as a worker goes on with a job, since every grain wakes the receiver of
+ * its results, which takes a processor from the workers. At most 1/GRAIN_SHARE of the time spent on
+ * the job so far, which bounds what the last grain of all can make others wait. */
+#define GRAIN_TIME_LEAST 100000
+#define GRAIN_TIME_MOST 2000000
+#define GRAIN_SHARE 16
+#define GRAIN_LIMIT 16384
 
 /* ---- jobs ---- */
 
@@ -87,13 +91,21 @@ static bool split(plait_worker_t *worker, plait__range_t *range, uint64_t grain)
     return true;
 }
 
-/* What a stretch of `count` items that took `time` teaches about the grain. */
-static uint64_t next_grain(uint64_t grain, uint64_t count, int64_t time)
+static int64_t grain_time(int64_t spent)
 {
-    if (time > GRAIN_TIME * 2)
+    int64_t share = spent / GRAIN_SHARE;
+    return share < GRAIN_TIME_LEAST  ? GRAIN_TIME_LEAST
+           : share > GRAIN_TIME_MOST ? GRAIN_TIME_MOST
+                                     : share;
+}
+
+/* What a stretch of `count` items that took `time` teaches about the grain that should take `wanted`. */
+static uint64_t next_grain(uint64_t grain, uint64_t count, int64_t time, int64_t wanted)
+{
+    if (time > wanted * 2)
         return grain > 1 ? grain / 2 : 1;
     /* a short stretch may be quick only because it was short */
-    if (time < GRAIN_TIME / 2 && count >= grain / 2 && grain < GRAIN_LIMIT)
+    if (time < wanted / 2 && count >= grain / 2 && grain < GRAIN_LIMIT)
         return grain * 2;
     return grain;
 }
@@ -101,8 +113,13 @@ static uint64_t next_grain(uint64_t grain, uint64_t count, int64_t time)
 void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range)
 {
     plait_sched_t *sched = worker->sched;
-    uint64_t grain = worker->grain_job == range->job->id ? worker->grain : range->grain;
     int64_t before = plait_prim_now();
+    if (worker->grain_job != range->job->id) {
+        worker->grain_job = range->job->id;
+        worker->grain_since = before;
+        worker->grain = range->grain;
+    }
+    uint64_t grain = worker->grain;
     while (range->low < range->high) {
         if (plait_job_is_cancelled(range->job) || plait_sched_is_broken(sched)) {
             sched->ops->abandon_items(sched, range->job, range->low, range->high);
@@ -115,10 +132,9 @@ void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range)
         uint64_t count = sched->ops->run_items(worker, range->job, range->low, high);
         range->low += count;
         int64_t now = plait_prim_now();
-        grain = next_grain(grain, count, now - before);
+        grain = next_grain(grain, count, now - before, grain_time(now - worker->grain_since));
         before = now;
     }
-    worker->grain_job = range->job->id;
     worker->grain = grain;
     plait__range_free(range);
 }
