@@ -293,8 +293,8 @@ static inline void plait_flat_mark_shared(plait_flat_writer_t *writer, plait_fla
 int plait_flat_finish(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
                       void **message, size_t *size);
 
-/* Likewise, but copies the message to the caller's `room` (aligned to 8) and keeps the block for the
- * next one. PLAIT_FULL, with the writer as it was, if it does not fit. */
+/* Likewise, but copies the message to the caller's `room` (aligned to 8) and keeps the block for
+ * the next one. PLAIT_FULL, with the writer as it was, if it does not fit. */
 int plait_flat_finish_into(plait_flat_writer_t *writer, plait_flat_value_t root, unsigned flags,
                            void *room, size_t capacity, size_t *size);
 

@@ -28,8 +28,8 @@ typedef struct plait_worker_ops {
      * scheduler is broken: it abandons every task, now and from now on. `leave` is called in either
      * case. */
     int (*enter)(plait_worker_t *worker);
-    /* Once, after enter if that succeeded: calls loop(worker), in which everything below happens. May be
-     * NULL, when there is nothing to put around it. */
+    /* Once, after enter if that succeeded: calls loop(worker), in which everything below happens.
+     * May be NULL, when there is nothing to put around it. */
     void (*surround)(plait_worker_t *worker, void (*loop)(plait_worker_t *worker));
     /* Runs a claimed task and writes its outcome; the scheduler completes it. */
     void (*run)(plait_worker_t *worker, plait_task_t *task);
@@ -109,11 +109,13 @@ void plait_sched_release(plait_sched_t *sched);
 /* A number that names this scheduler in the process for ever; never 0. Any thread. */
 uint64_t plait_sched_id(const plait_sched_t *sched);
 
-/* Any thread: one more handle, to be released, of the scheduler with this id; NULL if it is gone. */
+/* Any thread: one more handle, to be released, of the scheduler with this id; NULL if it is
+ * gone. */
 plait_sched_t *plait_sched_find(uint64_t id);
 
-/* In the child of a fork, before anything else of the core is used there: forgets all schedulers, whose threads
- * did not come along and whose locks may be held by them. True if there were any; their memory stays behind. */
+/* In the child of a fork, before anything else of the core is used there: forgets all schedulers,
+ * whose threads did not come along and whose locks may be held by them. True if there were any;
+ * their memory stays behind. */
 bool plait_sched_after_fork(void);
 
 bool plait_sched_is_closed(plait_sched_t *sched);
@@ -125,8 +127,9 @@ unsigned plait_sched_living(plait_sched_t *sched);
 /* The worker whose thread this is, or NULL. */
 plait_worker_t *plait_worker_current(void);
 
-/* On the worker's thread, inside a task that waits for another: runs one item that is queued, if there is
- * one, and returns whether there was. `own`: only from the worker's own deque, newest first. */
+/* On the worker's thread, inside a task that waits for another: runs one item that is queued, if
+ * there is one, and returns whether there was. `own`: only from the worker's own deque, newest
+ * first. */
 bool plait_worker_help(plait_worker_t *worker, bool own);
 
 plait_sched_t *plait_worker_sched(plait_worker_t *worker);

@@ -101,8 +101,8 @@ int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *messa
 int encoder_finish_into(encoder_t *encoder, plait_flat_value_t root, message_t *message, void *room,
                         size_t capacity);
 
-/* An encoder that is kept from one use to the next. Encoding can run code that encodes: who finds it taken
- * gets the spare one instead, which lives for this use only. */
+/* An encoder that is kept from one use to the next. Encoding can run code that encodes: who finds
+ * it taken gets the spare one instead, which lives for this use only. */
 typedef struct kept_encoder {
     encoder_t encoder;
     bool taken;
@@ -293,7 +293,8 @@ void core_failed(pool_core_t *core, module_state *state, const char *text);
 
 /* ---- interrupt.c ---- */
 
-/* Any thread with a thread state: has Interrupted raised in a call that runs; false if it is final already. */
+/* Any thread with a thread state: has Interrupted raised in a call that runs; false if it is final
+ * already. */
 bool interrupt_call(call_t *call);
 
 /* Has Interrupted raised in whatever the workers of a closed and drained pool still run. */
@@ -369,8 +370,9 @@ void watch_forks(void);
 /* Seconds from a Python argument (None: never) to a core deadline. 0, or -1 with an exception. */
 int deadline_from_timeout(PyObject *timeout, int64_t *deadline);
 
-/* One step of a wait of the calling thread for something that `sched` may have to do: a worker of it runs
- * something else that is queued, if there is anything, and *stepped says so. 0, or -1 with an exception. */
+/* One step of a wait of the calling thread for something that `sched` may have to do: a worker of
+ * it runs something else that is queued, if there is anything, and *stepped says so. 0, or -1 with
+ * an exception. */
 int help_while_waiting(uint64_t sched_id, bool *stepped);
 
 /* The deadline of one sleep of a longer wait: signals that arrive between two sleeps are seen by

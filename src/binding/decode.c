@@ -87,9 +87,9 @@ static PyObject *decode_number(const plait_flat_body_t *body)
 
 /* ---- containers ---- */
 
-/* A shared tuple that is being filled, as long as nothing that can change lies between it and what is being
- * decoded now. No program can make a tuple that reaches itself through immutable objects alone; hashing one
- * would never end. */
+/* A shared tuple that is being filled, as long as nothing that can change lies between it and what
+ * is being decoded now. No program can make a tuple that reaches itself through immutable objects
+ * alone; hashing one would never end. */
 typedef struct open_tuple {
     plait_flat_value_t value;
     struct open_tuple *next;
@@ -127,7 +127,8 @@ static PyObject *decode_tuple(decoder_t *decoder, plait_flat_value_t value,
     PyObject *tuple = PyTuple_New((Py_ssize_t)body->words);
     if (tuple == NULL)
         return NULL;
-    /* A malformed message can have an unfinished tuple looked into: then it finds None, not NULL. */
+    /* A malformed message can have an unfinished tuple looked into: then it finds None, not
+     * NULL. */
     for (size_t index = 0; shared && index < body->words; index++)
         PyTuple_SET_ITEM(tuple, (Py_ssize_t)index, Py_NewRef(Py_None));
     int status = remember(decoder, value, body->flags, tuple);

@@ -259,8 +259,8 @@ static int encode_set(encoder_t *encoder, PyObject *object, unsigned type,
     return status;
 }
 
-/* One entry of a dictionary. Encoding the key can run Python code only if it is not a plain leaf, and that
- * code may take the item away. */
+/* One entry of a dictionary. Encoding the key can run Python code only if it is not a plain leaf,
+ * and that code may take the item away. */
 static int encode_entry(encoder_t *encoder, PyObject *key, PyObject *item, plait_flat_value_t dict,
                         size_t index)
 {

@@ -1,10 +1,11 @@
 /* fork: what must be true in the child of a fork before CPython looks at itself there.
  *
- * In the child, os.fork() clears every interpreter but the main one, without a thread state, and on 3.13 to 3.15
- * that crashes (PyInterpreterState_Clear with no current thread state; the source says "won't this fail"). Their
- * threads did not come along, so nothing can be cleared properly anyway: they are taken out of the runtime's list
- * first, and their memory stays behind. Where the list is, CPython tells debuggers in a table that is laid out for
- * them: _Py_DebugOffsets in Include/internal/pycore_debug_offsets.h. Design: docs/design/workers.md
+ * In the child, os.fork() clears every interpreter but the main one, without a thread state, and on
+ * 3.13 to 3.15 that crashes (PyInterpreterState_Clear with no current thread state; the source says
+ * "won't this fail"). Their threads did not come along, so nothing can be cleared properly anyway:
+ * they are taken out of the runtime's list first, and their memory stays behind. Where the list is,
+ * CPython tells debuggers in a table that is laid out for them: _Py_DebugOffsets in
+ * Include/internal/pycore_debug_offsets.h. Design: docs/design/workers.md
  */
 #include "binding/binding.h"
 

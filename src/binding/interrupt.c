@@ -1,11 +1,12 @@
 /* interrupt: stopping a call that a worker is running.
  *
- * The interrupter marks the call, looks which worker has it on top of its stack, visits that worker's
- * interpreter with a thread state of its own, and there sets an asynchronous exception. Invariants: an
- * exception is set only under the worker's lock while the call is the worker's current one, and a worker that
- * was struck takes back, under the same lock and when the call has ended, what has not been delivered: so no
- * other call is ever struck. A call that lies under another one (it waits, and its worker helps meanwhile) is struck when it
- * is on top again. Design: docs/design/interrupt.md
+ * The interrupter marks the call, looks which worker has it on top of its stack, visits that
+ * worker's interpreter with a thread state of its own, and there sets an asynchronous exception.
+ * Invariants: an exception is set only under the worker's lock while the call is the worker's
+ * current one, and a worker that was struck takes back, under the same lock and when the call has
+ * ended, what has not been delivered: so no other call is ever struck. A call that lies under
+ * another one (it waits, and its worker helps meanwhile) is struck when it is on top again. Design:
+ * docs/design/interrupt.md
  */
 #include "binding/binding.h"
 
@@ -47,7 +48,8 @@ call_t *begin_call(worker_data_t *data, call_t *call)
 void end_call(worker_data_t *data, call_t *below)
 {
     plait_atomic_store_seq_cst(&data->current, below);
-    /* seq_cst: either the interrupter then sees that the call has ended, or its mark is seen here */
+    /* seq_cst: either the interrupter then sees that the call has ended, or its mark is seen
+     * here */
     if (plait_atomic_load_seq_cst(&data->struck)) {
         plait_prim_lock(&data->lock);
         PyThreadState_SetAsyncExc(data->thread_id, NULL);

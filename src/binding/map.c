@@ -336,8 +336,8 @@ static int open_current(map_object *self)
     return decode_root(&self->decoder, PLAIT_FLAT_LIST, &self->values);
 }
 
-/* What an item raised. A StopIteration would end the iteration in silence: as in a generator (PEP 479) it
- * becomes a RuntimeError. */
+/* What an item raised. A StopIteration would end the iteration in silence: as in a generator (PEP
+ * 479) it becomes a RuntimeError. */
 static void raise_at_place(PyObject *exception)
 {
     if (exception == NULL)

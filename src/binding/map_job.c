@@ -1,7 +1,7 @@
 /* map_job: streams, grains and jobs, and how a worker runs the items of a job.
  *
- * Invariant: every item of a job is answered by exactly one grain: in a list of values, alone with its exception,
- * or abandoned. Design: docs/design/map.md
+ * Invariant: every item of a job is answered by exactly one grain: in a list of values, alone with
+ * its exception, or abandoned. Design: docs/design/map.md
  */
 #include "binding/map_job.h"
 
@@ -134,8 +134,8 @@ static PyObject *prepare(worker_data_t *data, map_job_t *job, decoder_t *decoder
     return NULL;
 }
 
-/* Interpreter kind: runs items from `low` on, until `high` or one that fails, whose exception is then
- * raised; returns how many succeeded. */
+/* Interpreter kind: runs items from `low` on, until `high` or one that fails, whose exception is
+ * then raised; returns how many succeeded. */
 static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder,
                          plait_flat_value_t list, uint64_t low, uint64_t high)
 {

@@ -1,8 +1,8 @@
 /* map_job: what the iterator of a map and the workers that run its items share.
  *
- * A block of items is a job; what came out of a stretch of them is a grain; all grains of a map arrive in one
- * stream. All three are plain memory, since their two sides may be different interpreters; the objects in them
- * are there for thread workers only. Design: docs/design/map.md
+ * A block of items is a job; what came out of a stretch of them is a grain; all grains of a map
+ * arrive in one stream. All three are plain memory, since their two sides may be different
+ * interpreters; the objects in them are there for thread workers only. Design: docs/design/map.md
  */
 #ifndef PLAIT_BINDING_MAP_JOB_H
 #define PLAIT_BINDING_MAP_JOB_H
@@ -50,8 +50,8 @@ void stream_release(stream_t *stream);
 grain_t *grain_new(uint64_t low, uint64_t high);
 void grain_free(grain_t *grain);
 
-/* A job of `count` items whose first has the place `first`, with a reference to the stream and one for the
- * caller; NULL with an exception. */
+/* A job of `count` items whose first has the place `first`, with a reference to the stream and one
+ * for the caller; NULL with an exception. */
 map_job_t *map_job_new(stream_t *stream, pool_core_t *core, uint64_t first, uint64_t count,
                        bool star);
 

@@ -1,18 +1,18 @@
 /* wait: deadlines, and what a worker does while one of its calls waits for another.
  *
- * A worker that only slept would deadlock a pool whose calls wait for calls of the same pool. It runs other
- * items meanwhile, and when there are none sleeps for a short while only, since what could wake it is not what
- * it sleeps on. Design: docs/design/nesting.md
+ * A worker that only slept would deadlock a pool whose calls wait for calls of the same pool. It
+ * runs other items meanwhile, and when there are none sleeps for a short while only, since what
+ * could wake it is not what it sleeps on. Design: docs/design/nesting.md
  */
 #include "binding/binding.h"
 
-/* Seconds of sleep in ns: how late a signal that arrived just before the sleep is seen; and how late a worker
- * sees new work, or that its call is to be interrupted. */
+/* Seconds of sleep in ns: how late a signal that arrived just before the sleep is seen; and how
+ * late a worker sees new work, or that its call is to be interrupted. */
 #define SLEEP INT64_C(1000000000)
 #define SLEEP_OF_WORKER INT64_C(1000000)
 
-/* Calls that help lie on the stack of the one that waits. From this depth on a worker runs only what its own
- * calls have submitted, which is no deeper than the same recursion without a pool. */
+/* Calls that help lie on the stack of the one that waits. From this depth on a worker runs only
+ * what its own calls have submitted, which is no deeper than the same recursion without a pool. */
 #define HELP_DEPTH 8
 
 int deadline_from_timeout(PyObject *timeout, int64_t *deadline)

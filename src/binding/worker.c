@@ -113,8 +113,8 @@ static int run_initializer(worker_data_t *data)
     return result == NULL ? -1 : 0;
 }
 
-/* How threading sees a thread worker: it has not made it, and would take it for a daemon, as which threads that
- * its tasks start would die at the exit. */
+/* How threading sees a thread worker: it has not made it, and would take it for a daemon, as which
+ * threads that its tasks start would die at the exit. */
 static int introduce_thread(worker_data_t *data, plait_worker_t *worker)
 {
     PyObject *prefix = data->core->name_prefix;
@@ -204,8 +204,8 @@ static void leave(plait_worker_t *worker)
 
 /* ---- a frame to run in ---- */
 
-/* C functions that look for the caller's frame (eval, warnings.warn, super) must find one, as they do in
- * any Python thread: the worker's whole work happens inside this one. */
+/* C functions that look for the caller's frame (eval, warnings.warn, super) must find one, as they
+ * do in any Python thread: the worker's whole work happens inside this one. */
 static PyObject *loop_in_frame(PyObject *capsule, PyObject *Py_UNUSED(ignored))
 {
     void (*loop)(plait_worker_t *) = NULL;

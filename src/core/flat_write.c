@@ -142,6 +142,9 @@ int plait_flat_put_buffer(plait_flat_writer_t *writer, unsigned flags, size_t si
 {
     if (size > UNITS_MAX)
         return PLAIT_TOO_BIG;
+    int made = writer->base == NULL ? make_block(writer, size + PLAIT_FLAT_BUFFER_ALIGNMENT) : 0;
+    if (made != PLAIT_OK)
+        return made;
     const size_t mask = PLAIT_FLAT_BUFFER_ALIGNMENT - 1;
     size_t lead = ((writer->used + 8 + mask) & ~mask) - writer->used;
     size_t offset;

@@ -65,7 +65,8 @@ bool plait_life_is_finished(plait_life_t *life);
 bool plait_life_end_worker(plait_life_t *life);
 bool plait_life_release(plait_life_t *life);
 
-/* Any thread that keeps the memory from being freed: one more handle; false if the last holder has gone. */
+/* Any thread that keeps the memory from being freed: one more handle; false if the last holder has
+ * gone. */
 bool plait_life_retain(plait_life_t *life);
 
 /* With the handle: blocks until finished with no worker left; after PLAIT_OK no worker touches the

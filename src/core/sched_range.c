@@ -11,9 +11,9 @@
 #include <stdlib.h>
 
 /* How many nanoseconds a grain should take: short at first, so that results come early and there is
- * something to steal; longer as a worker goes on with a job, since every grain wakes the receiver of
- * its results, which takes a processor from the workers. At most 1/GRAIN_SHARE of the time spent on
- * the job so far, which bounds what the last grain of all can make others wait. */
+ * something to steal; longer as a worker goes on with a job, since every grain wakes the receiver
+ * of its results, which takes a processor from the workers. At most 1/GRAIN_SHARE of the time spent
+ * on the job so far, which bounds what the last grain of all can make others wait. */
 #define GRAIN_TIME_LEAST 100000
 #define GRAIN_TIME_MOST 2000000
 #define GRAIN_SHARE 16
@@ -99,7 +99,8 @@ static int64_t grain_time(int64_t spent)
                                      : share;
 }
 
-/* What a stretch of `count` items that took `time` teaches about the grain that should take `wanted`. */
+/* What a stretch of `count` items that took `time` teaches about the grain that should take
+ * `wanted`. */
 static uint64_t next_grain(uint64_t grain, uint64_t count, int64_t time, int64_t wanted)
 {
     if (time > wanted * 2)

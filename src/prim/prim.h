@@ -100,8 +100,8 @@ void plait_prim_map_close(plait_prim_map_t *map);
  * keeps the number can tell that its threads did not come along. Does not block. */
 uint32_t plait_prim_fork_count(void);
 
-/* Has `function` called in the child of every fork from now on, in its one thread, before fork returns. At most
- * one function per process; later calls are ignored. */
+/* Has `function` called in the child of every fork from now on, in its one thread, before fork
+ * returns. At most one function per process; later calls are ignored. */
 void plait_prim_after_fork(void (*function)(void));
 
 #endif
