@@ -1,0 +1,27 @@
+/* encode_internal: what the files of the encoder share. Included by src/binding/encode*.c alone. */
+#ifndef PLAIT_BINDING_ENCODE_INTERNAL_H
+#define PLAIT_BINDING_ENCODE_INTERNAL_H
+
+#include "binding/binding.h"
+
+/* Besides 0 and -1 (with an exception): part of the object is not native. No exception is set. */
+#define NOT_NATIVE 1
+
+/* An instance of a type outside builtins. 0, -1 or NOT_NATIVE, as the rest. */
+int encode_foreign(encoder_t *encoder, PyObject *object, plait_flat_value_t *value);
+
+/* Reserves a container of `words` values and remembers that it is the object's. */
+int open_container(encoder_t *encoder, PyObject *object, unsigned type, size_t words, size_t length,
+                   plait_flat_value_t *value);
+
+/* Encodes one item of a container that is open. */
+int encode_item(encoder_t *encoder, PyObject *item, plait_flat_value_t container, size_t index);
+
+/* A body of bytes. */
+int encode_bytes(encoder_t *encoder, unsigned type, const void *data, Py_ssize_t size,
+                 plait_flat_value_t *value);
+
+/* Keeps the object, and the value that its later references get. */
+int remember(encoder_t *encoder, PyObject *object, plait_flat_value_t value);
+
+#endif
