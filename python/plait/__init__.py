@@ -5,8 +5,8 @@
     with plait.Pool() as pool:                    # a concurrent.futures.Executor
         total = sum(pool.map(score, rows))
 
-Everything is imported on first use, and this module itself imports nothing: every worker's interpreter
-imports it, and pays only for what it runs.
+Everything is imported on first use, and this module itself imports nothing: every worker's
+interpreter imports it, and pays only for what it runs.
 """
 
 TYPE_CHECKING = False  # known to type checkers; the typing module would cost twenty imports
@@ -17,7 +17,16 @@ if TYPE_CHECKING:
     from plait._plait import cpu_count
     from plait._pool import BrokenPool, Pool
 
-__all__ = ["BrokenPool", "Future", "Interrupted", "Pool", "RemoteError", "cpu_count", "map", "submit"]
+__all__ = [
+    "BrokenPool",
+    "Future",
+    "Interrupted",
+    "Pool",
+    "RemoteError",
+    "cpu_count",
+    "map",
+    "submit",
+]
 __version__ = "0.1.0"
 
 _homes = {

@@ -38,7 +38,8 @@ os.register_at_fork(after_in_child=_default.forget)
 
 def submit(fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
     """Pool.submit on the process-wide default pool."""
-    return _default.get().submit(fn, *args, **kwargs)
+    future: Future = _default.get().submit(fn, *args, **kwargs)
+    return future
 
 
 def map(

@@ -4,7 +4,8 @@
 class Interrupted(BaseException):
     """Raised inside a call that Future.interrupt() or its deadline stops, and by its future.
 
-    Not an Exception, so that `except Exception` in the call does not swallow it (as KeyboardInterrupt).
+    Not an Exception, so that `except Exception` in the call does not swallow it (as
+    KeyboardInterrupt).
     """
 
     def __init__(self, reason: str = "the call was interrupted") -> None:
@@ -14,7 +15,8 @@ class Interrupted(BaseException):
 class RemoteError(Exception):
     """Stands in for an exception of a worker that could not travel.
 
-    `type_name` is the original's type, the message is its text and, where there was one, its traceback.
+    `type_name` is the original's type, the message is its text and, where there was one, its
+    traceback.
     """
 
     def __init__(self, type_name: str, text: str = "") -> None:
@@ -23,4 +25,5 @@ class RemoteError(Exception):
 
     def __str__(self) -> str:
         type_name, text = self.args
-        return f"a worker raised {type_name}, which cannot travel between interpreters\n{text}".rstrip()
+        told = f"a worker raised {type_name}, which cannot travel between interpreters"
+        return f"{told}\n{text}".rstrip()

@@ -1,9 +1,10 @@
 """plait.Future: what a pool's submit() returns.
 
-Waiting for a result goes straight to the task's state in the core. Only what concurrent.futures itself wants
-of a future, a condition to lock and waiters to tell, needs a *bridge*: it is made when first asked for, and
-from then on the future's public state changes only under the bridge's condition, by `_publish`, which the
-notifier's thread calls when the task has ended. That is the protocol of wait() and as_completed().
+Waiting for a result goes straight to the task's state in the core. Only what concurrent.futures
+itself wants of a future, a condition to lock and waiters to tell, needs a *bridge*: it is made when
+first asked for, and from then on the future's public state changes only under the bridge's
+condition, by `_publish`, which the notifier's thread calls when the task has ended. That is the
+protocol of wait() and as_completed().
 """
 
 import concurrent.futures
@@ -46,7 +47,8 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
                 bridge = self._bridge = _Bridge()
                 watched = self._watch()
         if not watched:
-            self._publish()  # it was final already, and another thread may have found the bridge meanwhile
+            # it was final already, and another thread may have found the bridge meanwhile
+            self._publish()
         return bridge
 
     def _publish(self) -> None:
@@ -70,11 +72,14 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
     def _call_back(self, callback: Callable[[Any], object]) -> None:
         try:
             callback(self)
-        except BaseException:  # SystemExit among them: other futures' callbacks run in this thread, too
+        except BaseException:  # SystemExit, too: other futures' callbacks run in this thread
             _base.LOGGER.exception("exception calling callback for %r", self)
 
     def add_done_callback(self, fn: Callable[[Any], object]) -> None:
-        """Calls fn(future) once the future is final: in the notifier's thread, or now if it is already."""
+        """Calls fn(future) once the future is final: in the notifier's thread, or now.
+
+        As in concurrent.futures, a callback must not block: others wait for their turn.
+        """
         bridge = self._bridged()
         with bridge.condition:
             if not bridge.published:
@@ -83,15 +88,15 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
         self._call_back(fn)
 
     @property
-    def _condition(self) -> threading.Condition:
+    def _condition(self) -> threading.Condition:  # type: ignore[override]
         return self._bridged().condition
 
     @property
-    def _waiters(self) -> list[Any]:
+    def _waiters(self) -> list[Any]:  # type: ignore[override]
         return self._bridged().waiters
 
     @property
-    def _state(self) -> str:
+    def _state(self) -> str:  # type: ignore[override]
         bridge = self._bridge
         final = self.done() if bridge is None else bridge.published
         if not final:
@@ -103,7 +108,11 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
         told = ""
         if self.done() and not self.cancelled():
             error = self.exception()
-            told = f" raised {type(error).__name__}" if error else f" returned {type(self.result()).__name__}"
+            told = (
+                f" raised {type(error).__name__}"
+                if error
+                else f" returned {type(self.result()).__name__}"
+            )
         return f"<{type(self).__name__} at {id(self):#x} state={state}{told}>"
 
     def set_result(self, result: object) -> None:
@@ -112,7 +121,9 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
 
     def set_exception(self, exception: BaseException | None) -> None:
         """Refused: only the worker that runs the call can set its exception."""
-        raise _base.InvalidStateError(f"an exception cannot be set on {self!r}: its worker does that")
+        raise _base.InvalidStateError(
+            f"an exception cannot be set on {self!r}: its worker does that"
+        )
 
     def set_running_or_notify_cancel(self) -> bool:
         """Refused: only the worker that runs the call can say so."""
@@ -149,7 +160,7 @@ _notifier = _Notifier()
 
 
 def stop_notifier() -> None:
-    """At the interpreter's exit, when every pool has ended; callbacks that are due are called first."""
+    """At the interpreter's exit, when every pool has ended; due callbacks are called first."""
     _notifier.stop()
 
 

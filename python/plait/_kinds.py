@@ -6,12 +6,23 @@ from typing import Final
 
 KINDS: Final = ("auto", "thread", "interpreter", "process")
 
-# Modules of the standard library with static types that several interpreters would initialise at once: CPython
-# 3.12 and 3.13 crash unless the main interpreter has imported them first (gh-136421 and its like).
-_STATIC_TYPES: Final = ("_datetime", "_decimal", "_ctypes", "_ssl", "_asyncio", "_hashlib", "_socket", "_sqlite3")
+# Modules of the standard library with static types that several interpreters would initialise at
+# once: CPython 3.12 and 3.13 crash unless the main interpreter has imported them first (gh-136421
+# and its like).
+_STATIC_TYPES: Final = (
+    "_datetime",
+    "_decimal",
+    "_ctypes",
+    "_ssl",
+    "_asyncio",
+    "_hashlib",
+    "_socket",
+    "_sqlite3",
+)
 
 
-# Not by sysconfig, which takes a lock that a fork can leave held, and imports that fail at the exit.
+# Not by sysconfig, which takes a lock that a fork can leave held, and imports that fail at the
+# exit.
 _FREE_THREADED: Final = "free-threading" in sys.version
 
 
@@ -36,7 +47,8 @@ def interpreter_refusal() -> str | None:
 def choose(kind: str) -> tuple[str, str]:
     """(kind, reason) for what the caller asked for.
 
-    Raises ValueError for an unknown kind, RuntimeError for one that cannot serve here, with the way out.
+    Raises ValueError for an unknown kind, RuntimeError for one that cannot serve here, with the way
+    out.
     """
     if kind == "auto":
         return _choose_automatically()
@@ -48,23 +60,30 @@ def choose(kind: str) -> tuple[str, str]:
             raise RuntimeError(f"kind='interpreter' cannot serve: {refusal}, or kind='thread'")
         return kind, "asked for"
     if kind == "process":
-        raise RuntimeError("kind='process' is not part of this version: use kind='interpreter' or 'thread'")
+        raise RuntimeError(
+            "kind='process' is not part of this version: use kind='interpreter' or 'thread'"
+        )
     raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
 
 
 def _choose_automatically() -> tuple[str, str]:
+    version = _version()
     if _FREE_THREADED:
         if not _gil_enabled():
-            return "thread", f"CPython {_version()} runs threads in parallel: its GIL is off"
+            return "thread", f"CPython {version} runs threads in parallel: its GIL is off"
         return "thread", (
-            f"the GIL of this free-threaded CPython {_version()} is on (an extension switched it on, or "
-            "PYTHON_GIL=1): threads do not run in parallel, and process workers do not exist yet"
+            f"the GIL of this free-threaded CPython {version} is on (an extension switched it on, "
+            "or PYTHON_GIL=1): threads do not run in parallel, and process workers do not exist yet"
         )
     refusal = interpreter_refusal()
     if refusal is None and sys.version_info >= (3, 13):
-        return "interpreter", f"CPython {_version()} gives each interpreter a GIL of its own"
-    told = refusal or f"CPython {_version()} imports too little of the standard library into own-GIL interpreters"
-    return "thread", f"{told}; process workers do not exist yet, so threads take turns under one GIL"
+        return "interpreter", f"CPython {version} gives each interpreter a GIL of its own"
+    told = refusal or (
+        f"CPython {version} imports too little of the standard library into own-GIL interpreters"
+    )
+    return "thread", (
+        f"{told}; process workers do not exist yet, so threads take turns under one GIL"
+    )
 
 
 def prepare_main() -> None:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Iterator
 from typing import Any, final
 
+from typing_extensions import disjoint_base
+
+@disjoint_base
 class PoolBase:
     @property
     def _living(self) -> int: ...
@@ -34,6 +37,7 @@ class PoolBase:
     def _interrupt(self) -> None: ...
     def _join(self) -> None: ...
 
+@disjoint_base
 class FutureBase:
     _bridge: Any
     def result(self, timeout: float | None = None) -> Any: ...

@@ -28,7 +28,9 @@ class BrokenPool(concurrent.futures.BrokenExecutor):
 
     def __init__(self, cause: BaseException | None = None) -> None:
         self.reason = cause
-        told = f"{type(cause).__name__}: {cause}" if cause is not None else "a worker could not start"
+        told = (
+            f"{type(cause).__name__}: {cause}" if cause is not None else "a worker could not start"
+        )
         super().__init__(f"the pool is broken, since a worker could not be prepared ({told})")
 
 
@@ -36,13 +38,14 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
     """Runs functions on several workers at once: a concurrent.futures.Executor.
 
     max_workers: at most so many workers; None for cpu_count(). They start as work arrives.
-    kind: "thread", "interpreter", or "auto" for the best that serves here; see the attributes kind and reason.
-    initializer: called as initializer(*initargs) in every worker before its first task; if it raises, the pool
-        is broken, and every task fails with BrokenPool.
+    kind: "thread", "interpreter", or "auto" for the best that serves here; see the attributes kind
+        and reason.
+    initializer: called as initializer(*initargs) in every worker before its first task; if it
+        raises, the pool is broken, and every task fails with BrokenPool.
     thread_name_prefix: of the workers' threads.
 
-    Raises ValueError for an unknown kind or max_workers < 1, RuntimeError for a kind that cannot serve on this
-    interpreter. All methods may be called from any thread.
+    Raises ValueError for an unknown kind or max_workers < 1, RuntimeError for a kind that cannot
+    serve on this interpreter. All methods may be called from any thread.
     """
 
     def __init__(
@@ -81,13 +84,14 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
     ) -> Iterator[Any]:
         """fn(*items) for the items of all iterables in step, in order.
 
-        The work is divided among the workers as they become idle; chunksize is accepted for compatibility and
-        not needed. buffersize: at most so many items are taken from the iterables and not yet given back as
-        results; None bounds them by memory instead (about a million items or 256 MiB). timeout: seconds from
-        now after which waiting for a result raises TimeoutError.
+        The work is divided among the workers as they become idle; chunksize is accepted for
+        compatibility and not needed. buffersize: at most so many items are taken from the iterables
+        and not yet given back as results; None bounds them by memory instead (about a million items
+        or 256 MiB). timeout: seconds from now after which waiting for a result raises TimeoutError.
 
-        What fn raises is raised at its item's place; the iterator can be asked for the next one after that.
-        Giving up an iterator that was begun cancels the rest. One thread at a time may use it.
+        What fn raises is raised at its item's place; the iterator can be asked for the next one
+        after that. Giving up an iterator that was begun cancels the rest. One thread at a time may
+        use it.
         """
         return self._start_map(fn, iterables, True, timeout, chunksize, buffersize)
 
@@ -118,8 +122,9 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
     def reduce(self, fn: Callable[[Any, Any], Any], iterable: Iterable[Any], initial: Any) -> Any:
         """initial combined with every item by fn, which must be associative.
 
-        The items are combined in a tree whose shape depends on their number alone, never on the workers, so
-        that the result is the same every time even where fn is only nearly associative (floats).
+        The items are combined in a tree whose shape depends on their number alone, never on the
+        workers, so that the result is the same every time even where fn is only nearly associative
+        (floats).
         """
         level: Iterable[Any] = iterable
         combine = functools.partial(_reduce_block, fn)
@@ -149,7 +154,9 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
             raise
 
     def _stop(self) -> None:
-        """After Ctrl-C, which asks neither for the queue to be worked off nor for what runs to be waited for."""
+        """After Ctrl-C, which asks neither for the queue to be worked off nor for what runs to be
+        waited for.
+        """
         self._close(True)
         self._interrupt()
         self._join()
@@ -158,7 +165,8 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         return f"<plait.Pool kind={self.kind!r} max_workers={self.max_workers}>"
 
     def __reduce__(self) -> Any:
-        # To another interpreter of this process, never to another process: there the id means nothing.
+        # To another interpreter of this process, never to another process: there the id means
+        # nothing.
         return _attached, (self._id, os.getpid(), self.kind, self.reason, self.max_workers)
 
     def _start_map(
@@ -173,7 +181,7 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         window = _window(chunksize, buffersize)
         if len(iterables) == 1:
             return self._map(fn, iter(iterables[0]), False, ordered, timeout, window)
-        return self._map(fn, zip(*iterables), True, ordered, timeout, window)
+        return self._map(fn, zip(*iterables, strict=False), True, ordered, timeout, window)
 
 
 def _attached(identity: int, process: int, kind: str, reason: str, max_workers: int) -> Pool:
@@ -220,9 +228,11 @@ def _reduce_block(fn: Callable[[Any, Any], Any], block: list[Any]) -> Any:
 
 
 def _at_exit() -> None:
-    """Before the interpreter goes: whatever was submitted is done, as the standard library's pools do.
+    """Before the interpreter goes: whatever was submitted is done, as the standard library's pools
+    do.
 
-    After Ctrl-C only what cannot be interrupted is waited for; workers must have ended before the interpreter.
+    After Ctrl-C only what cannot be interrupted is waited for; workers must have ended before the
+    interpreter.
     """
     _exiting.set()
     pools = list(_pools)

@@ -1,4 +1,5 @@
-"""What the flat format does not hold natively: pickles by value, and exceptions with all they carry.
+"""What the flat format does not hold natively: pickles by value, and exceptions with all they
+carry.
 
 Called by the binding, on both sides, and imported only when first needed.
 """
@@ -8,7 +9,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable
-from types import CodeType, FrameType, TracebackType
+from types import CellType, CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -19,7 +20,8 @@ from plait._errors import RemoteError
 
 
 def dumps(obj: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
-    """The object as a pickle of protocol 5, by value where it cannot be imported, and its large buffers.
+    """The object as a pickle of protocol 5, by value where it cannot be imported, and its large
+    buffers.
 
     Raises pickle.PicklingError naming what inside the object cannot travel, and the way out.
     """
@@ -52,9 +54,9 @@ _arrived: weakref.WeakSet[type] = weakref.WeakSet()
 class _Unpickler(pickle.Unpickler):
     """Leaves a class that began here as it is when an instance of it comes back.
 
-    cloudpickle recognises the class by its tracker id, but then sets all its attributes to what they were when
-    the class was sent. That is right where the class arrived, and takes updates along; at home it would
-    replace its methods by copies and undo what has changed since.
+    cloudpickle recognises the class by its tracker id, but then sets all its attributes to what
+    they were when the class was sent. That is right where the class arrived, and takes updates
+    along; at home it would replace its methods by copies and undo what has changed since.
     """
 
     def find_class(self, module_name: str, name: str, /) -> Any:
@@ -108,7 +110,11 @@ def _parts(obj: object) -> list[tuple[str, object]]:
     closure = getattr(obj, "__closure__", None)
     if closure:
         names = obj.__code__.co_freevars  # type: ignore[attr-defined]
-        parts += [(f", its variable {name!r}", cell.cell_contents) for name, cell in zip(names, closure)]
+        parts += [
+            (f", its variable {name!r}", cell.cell_contents)
+            for name, cell in zip(names, closure, strict=True)
+            if cell != CellType()  # empty ones equal each other
+        ]
     code, variables = getattr(obj, "__code__", None), getattr(obj, "__globals__", None)
     if code is not None and variables is not None:
         parts += [(f", its global {n!r}", variables[n]) for n in code.co_names if n in variables]
@@ -157,9 +163,12 @@ class _Frame(NamedTuple):
     end_column: int | None
 
 
-# One exception of a chain or group: (pickle, frames, cause, context, suppress_context, members, type name,
-# text); cause and context are indices into the list of all records, members lists of them, None for none.
-_Record = tuple[bytes | None, list[_Frame], int | None, int | None, bool, list[int] | None, str, str]
+# One exception of a chain or group: (pickle, frames, cause, context, suppress_context, members,
+# type name, text); cause and context are indices into the list of all records, members lists of
+# them, None for none.
+_Record = tuple[
+    bytes | None, list[_Frame], int | None, int | None, bool, list[int] | None, str, str
+]
 
 
 def _text(error: BaseException) -> str:
@@ -172,7 +181,8 @@ def _text(error: BaseException) -> str:
 
 
 def dump_exception(error: BaseException) -> tuple[bytes | None, str, str]:
-    """An exception with its causes, contexts, members, notes and tracebacks, as natively encodable data.
+    """An exception with its causes, contexts, members, notes and tracebacks, as natively encodable
+    data.
 
     (pickle of records or None, type name, text with traceback).
     """
@@ -196,7 +206,9 @@ def _record(error: BaseException, records: list[_Record], known: dict[int, int])
     import traceback
 
     index = known[id(error)] = len(records)
-    records.append((None, [], None, None, False, None, "", ""))  # its place, for chains that lead back
+    records.append(
+        (None, [], None, None, False, None, "", "")
+    )  # its place, for chains that lead back
 
     def follow(other: BaseException | None) -> int | None:
         return None if other is None else _record(other, records, known)
@@ -208,7 +220,12 @@ def _record(error: BaseException, records: list[_Record], known: dict[int, int])
         _dump_one(error),
         [
             _Frame(
-                entry.filename, entry.name, entry.lineno or 1, entry.end_lineno, entry.colno, entry.end_colno
+                entry.filename,
+                entry.name,
+                entry.lineno or 1,
+                entry.end_lineno,
+                entry.colno,
+                entry.end_colno,
             )
             for entry in traceback.extract_tb(error.__traceback__)
         ],
@@ -238,16 +255,16 @@ def load_exception(dumped: tuple[bytes | None, str, str]) -> BaseException:
         return RemoteError(*(str(part) for part in dumped[1:]))
     records = pickle.loads(dumped[0])
     errors = [_revive(record) for record in records]
-    for error, record in zip(errors, records):
+    for error, record in zip(errors, records, strict=True):
         _, frames, cause, context, suppress, _, _, _ = record
         error.__cause__ = None if cause is None else errors[cause]
         error.__context__ = None if context is None else errors[context]
         error.__suppress_context__ = suppress
         error.__traceback__ = _traceback([_Frame(*frame) for frame in frames])
-    for error, record in zip(errors, records):
+    for error, record in zip(errors, records, strict=True):
         members = record[5]
         if members is not None and isinstance(error, BaseExceptionGroup):
-            for own, member in zip(error.exceptions, members):
+            for own, member in zip(error.exceptions, members, strict=True):
                 _adopt(own, errors[member])
     return errors[0]
 

@@ -149,8 +149,8 @@ struct stress {
     plait_deque_t deque;
     struct item *items;
     int count;
-    int burst;         /* pushes in a row, at most */
-    atomic_bool done;  /* the owner has popped until empty */
+    int burst;        /* pushes in a row, at most */
+    atomic_bool done; /* the owner has popped until empty */
 };
 
 static void note(struct item *item, int expected)

@@ -163,9 +163,9 @@ struct crew {
     plait_park_t park;
     plait_inject_t queue;
     int producers;
-    int count;        /* items of each producer */
-    bool timed;       /* worker 0 sleeps with a short deadline */
-    bool dawdle;      /* producers wait now and then, so that all workers fall asleep */
+    int count;   /* items of each producer */
+    bool timed;  /* worker 0 sleeps with a short deadline */
+    bool dawdle; /* producers wait now and then, so that all workers fall asleep */
     atomic_int taken;
     atomic_bool closed;
 };
@@ -206,8 +206,7 @@ static void crew_work(struct crew *crew, unsigned id)
                 return;
             continue;
         }
-        int64_t deadline =
-            crew->timed && id == 0 ? plait_prim_now() + 20000 : PLAIT_PRIM_FOREVER;
+        int64_t deadline = crew->timed && id == 0 ? plait_prim_now() + 20000 : PLAIT_PRIM_FOREVER;
         plait_park_wait_worker(&crew->park, id, deadline);
     }
 }

@@ -194,7 +194,10 @@ namespace plait_model
 static bool verbose;
 
 struct silence : std::streambuf {
-    int overflow(int c) { return c; }
+    int overflow(int c)
+    {
+        return c;
+    }
 };
 
 /* Runs one search and prints its line; exits at a failure. (Not by rl::simulate, which would
@@ -241,7 +244,7 @@ static void exhaust(const char *name, unsigned bound)
         snprintf(how, sizeof how, "bound %u", bound);
     params.search_type = rl::sched_bound;
     params.context_bound = bound;
-    search<suite, rl::context_bound_scheduler<suite::params::thread_count> >(name, how, params);
+    search<suite, rl::context_bound_scheduler<suite::params::thread_count>>(name, how, params);
 }
 
 /* Random executions, which also let a load be late by two stores where the searches let it be by
@@ -252,7 +255,7 @@ static void sample(const char *name, unsigned executions)
     rl::test_params params;
     params.search_type = rl::sched_random;
     params.iteration_count = executions;
-    search<suite, rl::random_scheduler<suite::params::thread_count> >(name, "random", params);
+    search<suite, rl::random_scheduler<suite::params::thread_count>>(name, "random", params);
 }
 
 template<typename suite>
@@ -288,8 +291,7 @@ static void search_as_told(const char *name, int argc, char **argv)
     int main(int argc, char **argv)                                                                \
     {                                                                                              \
         plait_model::verbose = argc > 1 && strcmp(argv[1], "-v") == 0;                             \
-        searches(MODEL_EXHAUST, MODEL_SAMPLE, #model)                                              \
-        return 0;                                                                                  \
+        searches(MODEL_EXHAUST, MODEL_SAMPLE, #model) return 0;                                    \
     }
 #endif
 

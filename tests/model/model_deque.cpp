@@ -88,7 +88,10 @@ struct deque_suite : rl::test_suite<derived, threads> {
 /* Both ends meet over two items: the pop must not take at the bottom what the thief takes at the
  * top. */
 struct last_items : deque_suite<last_items, 2> {
-    void before() { start(2); }
+    void before()
+    {
+        start(2);
+    }
 
     void thread(unsigned id)
     {
@@ -108,7 +111,10 @@ struct last_items : deque_suite<last_items, 2> {
 /* The owner pops an empty deque, pushes, pops: bottom goes down and comes back under the thief's
  * eyes. */
 struct empty_pops : deque_suite<empty_pops, 2> {
-    void before() { start(1); }
+    void before()
+    {
+        start(1);
+    }
 
     void thread(unsigned id)
     {
@@ -129,7 +135,10 @@ struct empty_pops : deque_suite<empty_pops, 2> {
 
 /* The ring is replaced twice while a thief reads it. */
 struct growth : deque_suite<growth, 2> {
-    void before() { start(1); }
+    void before()
+    {
+        start(1);
+    }
 
     void thread(unsigned id)
     {
@@ -171,7 +180,10 @@ struct slots_again : deque_suite<slots_again, 2> {
 
 /* Two thieves and the owner over two items. */
 struct two_thieves : deque_suite<two_thieves, 3> {
-    void before() { start(2); }
+    void before()
+    {
+        start(2);
+    }
 
     void thread(unsigned id)
     {

@@ -87,7 +87,10 @@ struct inject_suite : rl::test_suite<derived, threads> {
 };
 
 struct one_to_one : inject_suite<one_to_one, 2> {
-    void before() { start(); }
+    void before()
+    {
+        start();
+    }
 
     void thread(unsigned id)
     {
@@ -102,7 +105,10 @@ struct one_to_one : inject_suite<one_to_one, 2> {
 };
 
 struct two_pushers : inject_suite<two_pushers, 2> {
-    void before() { start(); }
+    void before()
+    {
+        start();
+    }
 
     void thread(unsigned id)
     {
@@ -153,7 +159,10 @@ struct turn_together : inject_suite<turn_together, 2> {
 
 /* Everybody pushes before popping, so nobody may hear EMPTY. */
 struct never_empty : inject_suite<never_empty, 2> {
-    void before() { start(); }
+    void before()
+    {
+        start();
+    }
 
     void thread(unsigned id)
     {
@@ -165,7 +174,10 @@ struct never_empty : inject_suite<never_empty, 2> {
 };
 
 struct never_empty_three : inject_suite<never_empty_three, 3> {
-    void before() { start(); }
+    void before()
+    {
+        start();
+    }
 
     void thread(unsigned id)
     {
@@ -343,7 +355,10 @@ struct cross_suite : rl::test_suite<derived, 2> {
 };
 
 struct cross_is_empty : cross_suite<cross_is_empty> {
-    bool look(plait_inject_t *queue) { return !plait_inject_is_empty(queue); }
+    bool look(plait_inject_t *queue)
+    {
+        return !plait_inject_is_empty(queue);
+    }
 };
 
 struct cross_pop : cross_suite<cross_pop> {

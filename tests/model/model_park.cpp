@@ -65,7 +65,10 @@ struct park_suite : rl::test_suite<derived, threads> {
 };
 
 struct one_to_one : park_suite<one_to_one, 2> {
-    void before() { start(1); }
+    void before()
+    {
+        start(1);
+    }
 
     void thread(unsigned id)
     {
@@ -78,7 +81,10 @@ struct one_to_one : park_suite<one_to_one, 2> {
 
 /* Twice: late notifications of the first sleep meet the second. */
 struct twice : park_suite<twice, 2> {
-    void before() { start(1, 1); }
+    void before()
+    {
+        start(1, 1);
+    }
 
     void thread(unsigned id)
     {
@@ -94,7 +100,10 @@ struct twice : park_suite<twice, 2> {
 /* Two items for two workers that each take one and stay busy: two wakes must reach two workers,
  * whoever cancels meanwhile. */
 struct two_workers : park_suite<two_workers, 3> {
-    void before() { start(2); }
+    void before()
+    {
+        start(2);
+    }
 
     void thread(unsigned id)
     {
@@ -108,7 +117,10 @@ struct two_workers : park_suite<two_workers, 3> {
 };
 
 struct two_producers : park_suite<two_producers, 3> {
-    void before() { start(1); }
+    void before()
+    {
+        start(1);
+    }
 
     void thread(unsigned id)
     {
@@ -123,7 +135,10 @@ struct two_producers : park_suite<two_producers, 3> {
 
 /* Both producers at once, both workers: each wake chooses a worker of its own. */
 struct two_to_two : park_suite<two_to_two, 4> {
-    void before() { start(2); }
+    void before()
+    {
+        start(2);
+    }
 
     void thread(unsigned id)
     {
@@ -219,7 +234,10 @@ struct closing : park_suite<closing, 3> {
 
 /* Alone: a notification that was used up does not end a later sleep. */
 struct no_stale : park_suite<no_stale, 1> {
-    void before() { start(1); }
+    void before()
+    {
+        start(1);
+    }
 
     void thread(unsigned)
     {

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
 from plait.cli.contest import Outcome, format_seconds
 from plait.cli.contestant import CONTESTANTS
 

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Literal
 
 import psutil
+
 from plait.cli.code_report import Summary
 
 SAMPLE_SECONDS = 0.05

@@ -6,14 +6,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol, Self
 
-from plait.cli.code_report import MIN_DUPLICATE_PARTS, Place, Summary
-from plait.cli.contest import Outcome, format_seconds
-from plait.cli.contestant import CONTESTANTS
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.table import Table
+
+from plait.cli.code_report import MIN_DUPLICATE_PARTS, Place, Summary
+from plait.cli.contest import Outcome, format_seconds
+from plait.cli.contestant import CONTESTANTS
 
 GROUPS = 5
 """How many groups of duplicates are printed."""
