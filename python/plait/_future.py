@@ -10,7 +10,7 @@ protocol of wait() and as_completed().
 import concurrent.futures
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from concurrent.futures import _base
 from typing import Any
 
@@ -86,6 +86,12 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
                 bridge.callbacks.append(fn)
                 return
         self._call_back(fn)
+
+    def __await__(self) -> Generator[Any, None, Any]:
+        """The result, in a coroutine; if that is cancelled, so is a call that has not begun."""
+        import asyncio  # here, since only coroutines come here
+
+        return asyncio.wrap_future(self).__await__()
 
     @property
     def _condition(self) -> threading.Condition:  # type: ignore[override]

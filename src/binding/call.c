@@ -92,26 +92,38 @@ call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t po
 
 /* ---- running ---- */
 
-static PyObject *run_direct(call_t *call)
+/* The user's code, and nothing else: what surrounds it is not to be interrupted. */
+static PyObject *call_function(worker_data_t *data, call_t *call, PyObject *function,
+                               PyObject *const *arguments, size_t count, PyObject *keyword_names)
 {
-    Py_ssize_t keywords =
-        call->direct.keyword_names == NULL ? 0 : PyTuple_GET_SIZE(call->direct.keyword_names);
-    return PyObject_Vectorcall(call->direct.callable, call_arguments(call),
-                               (size_t)(call->direct.count - keywords), call->direct.keyword_names);
+    call_t *below = begin_call(data, call);
+    PyObject *result = NULL;
+    if (raise_if_interrupted(data) == 0)
+        result = PyObject_Vectorcall(function, arguments, count, keyword_names);
+    end_call(data, below);
+    return result;
+}
+
+static PyObject *run_direct(worker_data_t *data, call_t *call)
+{
+    PyObject *keyword_names = call->direct.keyword_names;
+    Py_ssize_t keywords = keyword_names == NULL ? 0 : PyTuple_GET_SIZE(keyword_names);
+    return call_function(data, call, call->direct.callable, call_arguments(call),
+                         (size_t)(call->direct.count - keywords), keyword_names);
 }
 
 /* items[0]: the keyword names or None; the rest: the values. */
-static PyObject *call_with(PyObject *function, PyObject *const *items, size_t count)
+static PyObject *call_with(worker_data_t *data, call_t *call, PyObject *function,
+                           PyObject *const *items, size_t count)
 {
     PyObject *keyword_names = items[0] == Py_None ? NULL : items[0];
     size_t keywords = keyword_names == NULL ? 0 : (size_t)PyTuple_GET_SIZE(keyword_names);
-    return PyObject_Vectorcall(function, items + 1,
-                               (count - 1 - keywords) | PY_VECTORCALL_ARGUMENTS_OFFSET,
-                               keyword_names);
+    return call_function(data, call, function, items + 1,
+                         (count - 1 - keywords) | PY_VECTORCALL_ARGUMENTS_OFFSET, keyword_names);
 }
 
-static PyObject *call_natively(decoder_t *decoder, const plait_flat_body_t *body,
-                               PyObject *function)
+static PyObject *call_natively(worker_data_t *data, call_t *call, PyObject *function,
+                               decoder_t *decoder, const plait_flat_body_t *body)
 {
     PyObject *few[FEW_ARGUMENTS], **items = few, *result = NULL;
     size_t count = body->words, done = 0;
@@ -123,7 +135,7 @@ static PyObject *call_natively(decoder_t *decoder, const plait_flat_body_t *body
             goto done;
         done++;
     }
-    result = call_with(function, items, count);
+    result = call_with(data, call, function, items, count);
 done:
     while (done > 0)
         Py_DECREF(items[--done]);
@@ -133,12 +145,15 @@ done:
 }
 
 /* A call some of whose arguments are not native: one pickled tuple. */
-static PyObject *call_pickled(decoder_t *decoder, PyObject *function)
+static PyObject *call_pickled(worker_data_t *data, call_t *call, PyObject *function,
+                              decoder_t *decoder)
 {
-    PyObject *all = decode_value(decoder, decoder->reader.root);
-    PyObject *result = all == NULL ? NULL
-                                   : call_with(function, PySequence_Fast_ITEMS(all),
-                                               (size_t)PySequence_Fast_GET_SIZE(all));
+    PyObject *all = decode_value(decoder, decoder->reader.root), *result = NULL;
+    if (all != NULL && PyTuple_CheckExact(all) && PyTuple_GET_SIZE(all) > 0)
+        result = call_with(data, call, function, PySequence_Fast_ITEMS(all),
+                           (size_t)PyTuple_GET_SIZE(all));
+    else if (all != NULL)
+        PyErr_SetString(PyExc_ValueError, "malformed plait message: no arguments in it");
     Py_XDECREF(all);
     return result;
 }
@@ -152,13 +167,13 @@ static PyObject *run_flat(worker_data_t *data, call_t *call)
     decoder_t decoder;
     plait_flat_body_t body;
     if (!plait_flat_is_ref(call->flat.arguments.root)) {
-        result = PyObject_CallNoArgs(function);
+        result = call_function(data, call, function, NULL, 0, NULL);
     } else if (decoder_open(&decoder, data->state, &call->flat.arguments) == 0) {
         if (plait_flat_get(&decoder.reader, decoder.reader.root, &body) == PLAIT_OK &&
             body.type == PLAIT_FLAT_TUPLE && body.words > 0)
-            result = call_natively(&decoder, &body, function);
+            result = call_natively(data, call, function, &decoder, &body);
         else
-            result = call_pickled(&decoder, function);
+            result = call_pickled(data, call, function, &decoder);
         decoder_close(&decoder);
     }
     Py_DECREF(function);
@@ -187,11 +202,7 @@ static void answer_value(worker_data_t *data, call_t *call, PyObject *result)
 
 void call_run(worker_data_t *data, call_t *call)
 {
-    PyObject *result = NULL;
-    call_t *below = begin_call(data, call);
-    if (raise_if_interrupted(data) == 0)
-        result = call->kind == KIND_THREAD ? run_direct(call) : run_flat(data, call);
-    end_call(data, below);
+    PyObject *result = call->kind == KIND_THREAD ? run_direct(data, call) : run_flat(data, call);
     if (result != NULL)
         answer_value(data, call, result);
     else

@@ -1,0 +1,161 @@
+"""Calls that wait for calls of their own pool, and calls that are interrupted."""
+
+import asyncio
+import random
+import time
+
+import plait
+import pytest
+
+LONG = 60
+
+
+def fibonacci(n, pool):
+    if n < 2:
+        return n
+    ahead = pool.submit(fibonacci, n - 1, pool)
+    return fibonacci(n - 2, pool) + ahead.result(LONG)
+
+
+def quicksort(items, pool):
+    if len(items) < 20:
+        return sorted(items)
+    pivot = items[len(items) // 2]
+    low = pool.submit(quicksort, [item for item in items if item < pivot], pool)
+    high = pool.submit(quicksort, [item for item in items if item > pivot], pool)
+    same = [item for item in items if item == pivot]
+    return low.result(LONG) + same + high.result(LONG)
+
+
+def spin():
+    while True:
+        pass
+
+
+@pytest.mark.parametrize("workers", [1, 2, 4])
+def test_recursion_ends_on_any_number_of_workers(kind, workers):
+    with plait.Pool(workers, kind=kind) as pool:
+        assert pool.submit(fibonacci, 12, pool).result(LONG) == 144
+        numbers = [random.Random(7).randrange(1000) for _ in range(800)]
+        assert pool.submit(quicksort, numbers, pool).result(LONG) == sorted(numbers)
+
+
+def test_a_task_maps_over_its_own_pool(kind):
+    def total(pool):
+        return sum(pool.map(lambda n: n * n, range(1000)))
+
+    with plait.Pool(1, kind=kind) as pool:
+        assert pool.submit(total, pool).result(LONG) == sum(n * n for n in range(1000))
+
+
+def test_a_closure_carries_its_pool(kind):
+    with plait.Pool(1, kind=kind) as pool:
+        assert pool.submit(lambda: pool.submit(abs, -3).result(LONG) + 1).result(LONG) == 4
+        inside = pool.submit(lambda: (pool.kind, pool.max_workers, pool.reason)).result(LONG)
+        assert inside == (kind, 1, pool.reason)
+
+
+def test_a_nested_call_that_fails_fails_its_parent(kind):
+    def parent(pool):
+        return pool.submit(lambda: 1 // 0).result(LONG)
+
+    with plait.Pool(1, kind=kind) as pool:
+        with pytest.raises(ZeroDivisionError):
+            pool.submit(parent, pool).result(LONG)
+        assert pool.submit(abs, -1).result(LONG) == 1
+
+
+def test_a_pool_inside_a_worker_of_another(kind):
+    def inner(kind):
+        with plait.Pool(2, kind=kind) as own:
+            return sum(own.map(abs, range(-10, 0)))
+
+    with plait.Pool(2, kind=kind) as pool:
+        futures = [pool.submit(inner, kind) for _ in range(3)]
+        assert [future.result(LONG) for future in futures] == [55] * 3
+
+
+def test_an_interrupted_call_leaves_its_worker_alive(kind):
+    with plait.Pool(1, kind=kind) as pool:
+        running, queued = pool.submit(spin), pool.submit(abs, -1)
+        while not running.running():
+            time.sleep(0.001)
+        assert queued.interrupt()
+        assert queued.cancelled()
+        assert running.interrupt()
+        with pytest.raises(plait.Interrupted, match="interrupted"):
+            running.result(LONG)
+        assert not running.interrupt()
+        assert pool.submit(abs, -2).result(LONG) == 2
+
+
+def test_an_interrupt_can_be_caught(kind):
+    def stubborn():
+        try:
+            while True:
+                pass
+        except plait.Interrupted:
+            return "caught"
+
+    with plait.Pool(1, kind=kind) as pool:
+        pool.submit(lambda: None).result(
+            LONG
+        )  # a worker imports for its first lambda
+        future = pool.submit(stubborn)
+        while not future.running():
+            time.sleep(0.001)
+        time.sleep(0.2)  # it is in the loop, not on its way there
+        assert future.interrupt()
+        assert future.result(LONG) == "caught"
+
+
+def test_an_interrupt_hits_no_other_call(kind):
+    """Calls of all lengths, interrupted at random instants; those beside and after are whole."""
+
+    def work(turns):
+        for _ in range(turns):
+            pass
+        return turns
+
+    rng, hit = random.Random(3), 0
+    with plait.Pool(2, kind=kind) as pool:
+        for _ in range(150):
+            turns = rng.choice([0, 100, 10_000, 1_000_000])
+            victim, beside = pool.submit(work, turns), pool.submit(work, 1000)
+            time.sleep(rng.random() * 0.002)
+            victim.interrupt()
+            after = pool.submit(work, 500)
+            assert beside.result(LONG) == 1000
+            assert after.result(LONG) == 500
+            try:
+                assert victim.cancelled() or victim.result(LONG) == turns
+            except plait.Interrupted:
+                hit += 1
+    assert hit > 0
+
+
+def test_a_call_that_waits_for_another_is_interrupted(kind):
+    def parent(pool):
+        return pool.submit(time.sleep, 2).result(LONG)
+
+    with plait.Pool(2, kind=kind) as pool:
+        future = pool.submit(parent, pool)
+        while not future.running():
+            time.sleep(0.001)
+        time.sleep(0.1)
+        assert future.interrupt()
+        with pytest.raises(plait.Interrupted):
+            future.result(LONG)
+        assert pool.submit(abs, -2).result(LONG) == 2
+
+
+def test_a_future_is_awaited(kind):
+    async def main(pool):
+        first, second = pool.submit(abs, -1), pool.submit(lambda: 1 // 0)
+        assert await first == 1
+        with pytest.raises(ZeroDivisionError):
+            await second
+        return await asyncio.gather(*(pool.submit(abs, -n) for n in range(20)))
+
+    with plait.Pool(2, kind=kind) as pool:
+        assert asyncio.run(main(pool)) == list(range(20))
