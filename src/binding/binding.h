@@ -133,11 +133,17 @@ PyObject *decode_message(module_state *state, const message_t *message);
  */
 int decode_root(decoder_t *decoder, unsigned type, plait_flat_body_t *body);
 
-/* ---- ship.c: functions on their way to workers of other interpreters ---- */
+/* ---- names.c: functions and classes by name ---- */
 
-/* Whether a function or class can be found again by its module's and its own name. May leave an
+/* Whether a function or class can be found again by its module's and its own name. Leaves no
  * exception. */
 bool is_importable(module_state *state, PyObject *object);
+
+/* Imports the module and finds the qualified name in it. A new reference, or NULL with an
+ * exception. */
+PyObject *import_by_name(PyObject *module_name, PyObject *path);
+
+/* ---- ship.c: functions on their way to workers of other interpreters ---- */
 
 /* A callable as a message: made once, read by every worker, which keeps the callable it makes of
  * it. */
@@ -209,7 +215,7 @@ typedef struct worker_data {
     unsigned visitors;
 } worker_data_t;
 
-const plait_worker_ops_t *worker_ops(pool_kind kind);
+extern const plait_worker_ops_t worker_ops;
 
 /* Thread and interpreter kind: the callable of a shipment in this worker. A new reference, or NULL.
  */

@@ -226,30 +226,6 @@ static PyObject *call_named(const char *module_name, const char *name, PyObject 
     return result;
 }
 
-/* module.qualified.name */
-static PyObject *decode_global(PyObject *parts)
-{
-    PyObject *module_name = PyTuple_GET_ITEM(parts, 0), *path = PyTuple_GET_ITEM(parts, 1);
-    if (!PyUnicode_Check(module_name) || !PyUnicode_Check(path))
-        return corrupt("a name that is no text");
-    PyObject *found = PyImport_Import(module_name);
-    if (found == NULL)
-        return NULL;
-    /* the import gives the outermost package: go through sys.modules for the module itself */
-    Py_SETREF(found, PyImport_GetModule(module_name));
-    PyObject *dot = PyUnicode_FromString(".");
-    PyObject *names = dot == NULL ? NULL : PyUnicode_Split(path, dot, -1);
-    Py_XDECREF(dot);
-    if (names == NULL)
-        Py_CLEAR(found);
-    for (Py_ssize_t index = 0; found != NULL && index < PyList_GET_SIZE(names); index++)
-        Py_SETREF(found, PyObject_GetAttr(found, PyList_GET_ITEM(names, index)));
-    Py_XDECREF(names);
-    if (found == NULL && !PyErr_Occurred())
-        PyErr_Format(PyExc_ImportError, "module %R vanished while it was imported", module_name);
-    return found;
-}
-
 static PyObject *decode_time(PyObject *parts)
 {
     int overflow;
@@ -341,7 +317,7 @@ static PyObject *decode_from_parts(decoder_t *decoder, const plait_flat_body_t *
         result = call_named("decimal", "Decimal", parts, NULL);
         break;
     case PLAIT_FLAT_GLOBAL:
-        result = decode_global(parts);
+        result = import_by_name(PyTuple_GET_ITEM(parts, 0), PyTuple_GET_ITEM(parts, 1));
         break;
     case PLAIT_FLAT_ENUM:
         result = PyObject_GetAttr(PyTuple_GET_ITEM(parts, 0), PyTuple_GET_ITEM(parts, 1));

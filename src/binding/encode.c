@@ -307,7 +307,7 @@ static int encode_attributes(encoder_t *encoder, PyObject *object, unsigned type
 static int encode_global(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
     if (!is_importable(encoder->state, object))
-        return PyErr_Occurred() ? -1 : NOT_NATIVE;
+        return NOT_NATIVE;
     const int names[] = {NAME_MODULE, NAME_QUALNAME};
     return encode_attributes(encoder, object, PLAIT_FLAT_GLOBAL, names, 2, value);
 }

@@ -182,7 +182,7 @@ static int encode_enum(encoder_t *encoder, PyObject *object, plait_flat_value_t 
 {
     PyObject *class = (PyObject *)Py_TYPE(object);
     if (!is_importable(encoder->state, class))
-        return PyErr_Occurred() ? -1 : NOT_NATIVE;
+        return NOT_NATIVE;
     PyObject *name = PyObject_GetAttrString(object, "_name_");
     if (name == NULL || !PyUnicode_CheckExact(name)) {
         PyErr_Clear();

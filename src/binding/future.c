@@ -114,9 +114,8 @@ static int wait_until_final(future_object *self, PyObject *timeout)
 }
 
 /* Decodes the answer of a final future that was not cancelled, unless that is done already. */
-static int settle(future_object *self, module_state *state)
+static void settle(future_object *self, module_state *state)
 {
-    int status = 0;
     Py_BEGIN_CRITICAL_SECTION((PyObject *)self);
     if (self->value == NULL && self->exception == NULL) {
         self->value = answer_decode(state, &self->call->answer, &self->exception);
@@ -124,7 +123,6 @@ static int settle(future_object *self, module_state *state)
             self->exception = take_raised(); /* what was sent back cannot be decoded here */
     }
     Py_END_CRITICAL_SECTION();
-    return status;
 }
 
 static PyObject *argument_timeout(const char *name, PyObject *const *args, Py_ssize_t count,
@@ -150,7 +148,8 @@ static int await_answer(future_object *self, PyTypeObject *type, PyObject *timeo
         raise_from_module("concurrent.futures", "CancelledError");
         return -1;
     }
-    return settle(self, state_of_type(type));
+    settle(self, state_of_type(type));
+    return 0;
 }
 
 PyDoc_STRVAR(result_doc,

@@ -153,7 +153,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     core->fork_count = plait_prim_fork_count();
     core->setup.root = core->initializer_arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
     plait_sched_config_t config = {.workers = (unsigned)workers,
-                                   .ops = worker_ops(core->kind),
+                                   .ops = &worker_ops,
                                    .context = core,
                                    .name = prefix[0] != 0 ? prefix : "plait",
                                    .stack_size = STACK_SIZE};

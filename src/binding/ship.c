@@ -71,40 +71,6 @@ static shipment_t *shipment_new(message_t *message)
     return shipment;
 }
 
-/* ---- by name ---- */
-
-bool is_importable(module_state *state, PyObject *object)
-{
-    PyObject *module_name = PyObject_GetAttr(object, state->names[NAME_MODULE]);
-    PyObject *path =
-        module_name == NULL ? NULL : PyObject_GetAttr(object, state->names[NAME_QUALNAME]);
-    PyObject *found = NULL;
-    if (path == NULL)
-        PyErr_Clear();
-    else if (PyUnicode_CheckExact(module_name) && PyUnicode_CheckExact(path) &&
-             PyUnicode_CompareWithASCIIString(module_name, "__main__") != 0)
-        found = PyImport_GetModule(module_name);
-    if (found != NULL && PyUnicode_FindChar(path, '.', 0, PyUnicode_GET_LENGTH(path), 1) < 0) {
-        Py_SETREF(found, PyObject_GetAttr(found, path));
-    } else if (found != NULL) {
-        PyObject *dot = PyUnicode_FromString(".");
-        PyObject *names = dot == NULL ? NULL : PyUnicode_Split(path, dot, -1);
-        Py_XDECREF(dot);
-        if (names == NULL)
-            Py_CLEAR(found);
-        for (Py_ssize_t index = 0; found != NULL && index < PyList_GET_SIZE(names); index++)
-            Py_SETREF(found, PyObject_GetAttr(found, PyList_GET_ITEM(names, index)));
-        Py_XDECREF(names);
-    }
-    if (found == NULL)
-        PyErr_Clear();
-    bool same = found == object;
-    Py_XDECREF(found);
-    Py_XDECREF(path);
-    Py_XDECREF(module_name);
-    return same;
-}
-
 /* ---- fingerprints ---- */
 
 typedef struct walk {

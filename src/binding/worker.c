@@ -134,7 +134,7 @@ static int introduce_thread(worker_data_t *data, plait_worker_t *worker)
     return status;
 }
 
-static int enter(plait_worker_t *worker, int (*attach)(worker_data_t *data))
+static int enter(plait_worker_t *worker)
 {
     worker_data_t *data = data_new(worker);
     if (data == NULL) {
@@ -142,11 +142,11 @@ static int enter(plait_worker_t *worker, int (*attach)(worker_data_t *data))
                     "no memory for a worker");
         return PLAIT_NOMEM;
     }
-    if (attach(data) < 0)
+    bool own = data->core->kind == KIND_INTERPRETER;
+    if ((own ? attach_interpreter(data) : attach_thread(data)) < 0)
         return PLAIT_SYSTEM;
     /* a state with no types yet serves to decode what only holds builtins */
     module_state bare = {0};
-    bool own = data->core->kind == KIND_INTERPRETER;
     if ((own && resemble_maker(data, &bare) < 0) || find_state(data) < 0) {
         core_failed(data->core, NULL, "plait._plait could not be imported in the new interpreter");
         PyErr_Print();
@@ -157,16 +157,6 @@ static int enter(plait_worker_t *worker, int (*attach)(worker_data_t *data))
         return PLAIT_SYSTEM;
     }
     return PLAIT_OK;
-}
-
-static int enter_thread(plait_worker_t *worker)
-{
-    return enter(worker, attach_thread);
-}
-
-static int enter_interpreter(plait_worker_t *worker)
-{
-    return enter(worker, attach_interpreter);
 }
 
 /* ---- leaving ---- */
@@ -339,31 +329,15 @@ static void dispose(void *context)
     free(core);
 }
 
-const plait_worker_ops_t *worker_ops(pool_kind kind)
-{
-    static const plait_worker_ops_t thread = {
-        .enter = enter_thread,
-        .surround = surround,
-        .run = run,
-        .run_items = run_items,
-        .pause = pause_worker,
-        .resume = resume_worker,
-        .leave = leave,
-        .abandon = abandon,
-        .abandon_items = map_abandon_items,
-        .dispose = dispose,
-    };
-    static const plait_worker_ops_t interpreter = {
-        .enter = enter_interpreter,
-        .surround = surround,
-        .run = run,
-        .run_items = run_items,
-        .pause = pause_worker,
-        .resume = resume_worker,
-        .leave = leave,
-        .abandon = abandon,
-        .abandon_items = map_abandon_items,
-        .dispose = dispose,
-    };
-    return kind == KIND_THREAD ? &thread : &interpreter;
-}
+const plait_worker_ops_t worker_ops = {
+    .enter = enter,
+    .surround = surround,
+    .run = run,
+    .run_items = run_items,
+    .pause = pause_worker,
+    .resume = resume_worker,
+    .leave = leave,
+    .abandon = abandon,
+    .abandon_items = map_abandon_items,
+    .dispose = dispose,
+};
