@@ -98,9 +98,7 @@ def test_an_interrupt_can_be_caught(kind):
             return "caught"
 
     with plait.Pool(1, kind=kind) as pool:
-        pool.submit(lambda: None).result(
-            LONG
-        )  # a worker imports for its first lambda
+        pool.submit(lambda: None).result(LONG)  # a worker imports for its first lambda
         future = pool.submit(stubborn)
         while not future.running():
             time.sleep(0.001)
