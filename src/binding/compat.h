@@ -1,28 +1,14 @@
-/* compat: what the C API calls differently from version to version, under one name. */
+/* compat: what the C API calls differently from version to version, under one name. Most of it is
+ * CPython's own pythoncapi_compat.h. */
 #ifndef PLAIT_BINDING_COMPAT_H
 #define PLAIT_BINDING_COMPAT_H
 
 #include <Python.h>
 
+#include "pythoncapi_compat.h"
+
 #if PY_VERSION_HEX < 0x030C0000
 #error "plait needs CPython 3.12 or later"
-#endif
-
-#if PY_VERSION_HEX < 0x030D0000
-#define PyThreadState_GetUnchecked _PyThreadState_UncheckedGet
-#define Py_BEGIN_CRITICAL_SECTION(object) {
-#define Py_END_CRITICAL_SECTION() }
-
-static inline PyObject *PyList_GetItemRef(PyObject *list, Py_ssize_t index)
-{
-    return Py_XNewRef(PyList_GetItem(list, index));
-}
-
-static inline int PyDict_GetItemRef(PyObject *dict, PyObject *key, PyObject **value)
-{
-    *value = Py_XNewRef(PyDict_GetItemWithError(dict, key));
-    return *value != NULL ? 1 : PyErr_Occurred() ? -1 : 0;
-}
 #endif
 
 /* Whether there are just so many references to the object. Never claimed without a GIL. */
