@@ -699,6 +699,7 @@ def test_asyncio_cancelling(kind, gate):
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
+        await asyncio.sleep(0)  # the loop hands the cancellation on
         gate.open()
         assert await asyncio.wrap_future(blocked) == "passed"
         assert future.cancelled()
