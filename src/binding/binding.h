@@ -241,7 +241,8 @@ typedef struct answer {
 typedef struct call {
     plait_task_t task; /* first: the scheduler knows this part only */
     pool_kind kind;
-    uint64_t sched_id; /* of the scheduler it was submitted to */
+    uint64_t sched_id;   /* of the scheduler it was submitted to */
+    uint32_t fork_count; /* of its pool */
     PLAIT_ATOMIC(uint32_t) interrupted;
     answer_t answer; /* written by the worker before the task is done */
     PyObject
@@ -338,6 +339,9 @@ int pool_check(pool_object *pool);
 
 /* Waits until the workers of all pools that are gone have ended. 0, or -1 with an exception. */
 int pool_join_orphans(module_state *state);
+
+/* -1 with an exception in a child that has inherited a pool, a future or a map (`what`) from its parent. */
+int raise_if_inherited(uint32_t fork_count, const char *what);
 
 /* Sets the exception for what submitting answered. Always returns NULL. */
 PyObject *raise_submit_error(module_state *state, pool_object *pool, int code);

@@ -88,7 +88,8 @@ static int wait_until_final(future_object *self, PyObject *timeout)
     if (plait_task_is_final(state_of(self)))
         return 0;
     int64_t deadline;
-    if (deadline_from_timeout(timeout, &deadline) < 0)
+    if (raise_if_inherited(self->call->fork_count, "future") < 0 ||
+        deadline_from_timeout(timeout, &deadline) < 0)
         return -1;
     for (;;) {
         int result;

@@ -397,6 +397,8 @@ static int wait_for_grains(map_object *self)
 static PyObject *next_value(map_object *self)
 {
     self->begun = true;
+    if (self->current == NULL && raise_if_inherited(self->pool->core->fork_count, "map") < 0)
+        return NULL;
     while (self->current == NULL) {
         if (wants_more(self) && feed(self) < 0)
             return NULL;

@@ -16,16 +16,23 @@ static bool forked(const pool_core_t *core)
     return core->fork_count != plait_prim_fork_count();
 }
 
+int raise_if_inherited(uint32_t fork_count, const char *what)
+{
+    if (fork_count == plait_prim_fork_count())
+        return 0;
+    PyErr_Format(PyExc_RuntimeError,
+                 "this %s belongs to the parent process, and the workers did not come along with "
+                 "fork(): make a new pool in the child",
+                 what);
+    return -1;
+}
+
 int pool_check(pool_object *pool)
 {
     if (pool->core == NULL || !pool->handle)
         PyErr_SetString(PyExc_RuntimeError, "the pool was not initialised");
-    else if (forked(pool->core))
-        PyErr_SetString(PyExc_RuntimeError,
-                        "this pool belongs to the parent process, and its workers did not "
-                        "come along with fork(): make a new pool in the child");
     else
-        return 0;
+        return raise_if_inherited(pool->core->fork_count, "pool");
     return -1;
 }
 
@@ -230,6 +237,7 @@ static PyObject *pool_submit(PyObject *object, PyTypeObject *type, PyObject *con
     if (call == NULL)
         return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
     call->sched_id = plait_sched_id(self->core->sched);
+    call->fork_count = self->core->fork_count;
     plait_task_retain(
         &call->task); /* the future's; ours is dropped once the scheduler has its own */
     int result = plait_sched_submit(self->core->sched, &call->task);

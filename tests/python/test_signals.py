@@ -235,7 +235,7 @@ print([f.result() for f in futures])
 # ---- fork ----
 
 FORK = """
-import concurrent.futures as cf, gc, os, sys, threading, traceback, warnings, plait
+import concurrent.futures as cf, gc, os, sys, threading, time, traceback, warnings, plait
 warnings.simplefilter("ignore", DeprecationWarning)  # fork in a process with threads
 kind, how = sys.argv[1:3]
 def body():
@@ -245,6 +245,9 @@ def body():
         except RuntimeError as error: inherited.append(str(error))
     clear = all("fork" in text and "new pool" in text for text in inherited)
     print("refused", len(inherited), clear, flush=True)
+    if late:
+        try: late.result()
+        except RuntimeError as error: assert "parent process" in str(error)
     pool.shutdown()
     print(list(plait.map(lambda x: x + 1, range(3))), flush=True)
     with plait.Pool(2, kind=kind) as own:
@@ -258,6 +261,7 @@ def body():
 pool = plait.Pool(2, kind=kind)
 print(sum(pool.map(abs, range(-100, 0))), list(plait.map(abs, [-1])), flush=True)
 busy = None
+late = pool.submit(time.sleep, 1) if how == "plain" else None
 if how in ("busy", "watched"):
     busy = [pool.submit(pow, n, 2) for n in range(2000)]
 if how == "watched":
