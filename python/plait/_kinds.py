@@ -6,18 +6,17 @@ from typing import Final
 
 KINDS: Final = ("auto", "thread", "interpreter", "process")
 
-# Modules of the standard library with static types that several interpreters would initialise at
-# once: CPython 3.12 and 3.13 crash unless the main interpreter has imported them first (gh-136421
-# and its like).
+# Modules of the standard library with static types, and those that bring them along: CPython 3.12 and
+# 3.13 crash when several interpreters are the first to import them (gh-136421 and its like).
 _STATIC_TYPES: Final = (
-    "_datetime",
-    "_decimal",
-    "_ctypes",
-    "_ssl",
-    "_asyncio",
-    "_hashlib",
-    "_socket",
-    "_sqlite3",
+    "datetime",
+    "decimal",
+    "ctypes",
+    "ssl",
+    "asyncio",
+    "hashlib",
+    "socket",
+    "sqlite3",
 )
 
 

@@ -206,7 +206,9 @@ typedef struct worker_data {
     table_t functions; /* shipment id -> callable */
     kept_encoder_t encoder;
     unsigned helping; /* how many waiting calls lie on its stack */
-    int64_t turn;     /* thread kind under a GIL: when this worker last let others have it */
+    int64_t turn;     /* thread kind: when this worker last took turns */
+    PyObject *pulse;  /* code that does nothing, and its globals: see take_turns */
+    PyObject *globals;
     /* see interrupt.c */
     PLAIT_ATOMIC(struct call *) current; /* written by the worker, read by interrupters */
     PLAIT_ATOMIC(uint32_t) struck;       /* an asynchronous exception may be under way */

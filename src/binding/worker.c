@@ -7,9 +7,13 @@
  */
 #include "binding/binding.h"
 
-/* How long a thread worker under a GIL runs task after task before it lets others have it, in ns:
- * tasks that run no bytecode would never be asked to. */
+/* How often a thread worker does what tasks that run no bytecode would never be asked to do, in ns: let
+ * others have the GIL, or, without one, free what other threads have let go of. */
+#ifdef Py_GIL_DISABLED
+#define TURN 1000000
+#else
 #define TURN 5000000
+#endif
 
 #define FUNCTIONS_LIMIT 256
 
@@ -220,6 +224,10 @@ static void surround(plait_worker_t *worker, void (*loop)(plait_worker_t *worker
         globals = Py_BuildValue("{sssO}", "__name__", "plait", "work", work);
     if (globals != NULL && PyDict_SetItemString(globals, "__builtins__", PyEval_GetBuiltins()) == 0)
         code = Py_CompileString("work()", "<plait worker>", Py_eval_input);
+    worker_data_t *data = plait_worker_data(worker);
+    data->globals = globals;
+    data->pulse =
+        globals == NULL ? NULL : Py_CompileString("None", "<plait worker>", Py_eval_input);
     PyObject *done = code == NULL ? NULL : PyEval_EvalCode(code, globals, globals);
     if (code == NULL) {
         PyErr_Clear();
@@ -227,6 +235,8 @@ static void surround(plait_worker_t *worker, void (*loop)(plait_worker_t *worker
     } else if (done == NULL) {
         PyErr_Clear(); /* an Interrupted that came when its call was over */
     }
+    Py_CLEAR(data->pulse);
+    data->globals = NULL;
     Py_XDECREF(done);
     Py_XDECREF(code);
     Py_XDECREF(globals);
@@ -252,16 +262,22 @@ static void resume_worker(plait_worker_t *worker)
     }
 }
 
+/* Between two tasks: what the evaluation loop does for tasks that run bytecode, for those that run none. */
 static void take_turns(plait_worker_t *worker)
 {
-#ifndef Py_GIL_DISABLED
     worker_data_t *data = plait_worker_data(worker);
-    if (data->core->kind == KIND_THREAD && plait_prim_now() - data->turn > TURN) {
-        pause_worker(worker);
-        resume_worker(worker);
-    }
+    if (data->core->kind != KIND_THREAD || plait_prim_now() - data->turn < TURN)
+        return;
+#ifdef Py_GIL_DISABLED
+    /* Objects that this thread made and others let go of last are freed by it, when it runs bytecode. */
+    PyObject *done = data->pulse == NULL ? NULL : PyEval_EvalCode(data->pulse, data->globals, NULL);
+    if (done == NULL)
+        PyErr_Clear();
+    Py_XDECREF(done);
+    data->turn = plait_prim_now();
 #else
-    (void)worker;
+    pause_worker(worker);
+    resume_worker(worker);
 #endif
 }
 

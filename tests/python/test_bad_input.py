@@ -447,6 +447,8 @@ elif sys.argv[2].startswith("default"):
     "where", ["global", "cycle", "module", "atexit", "default", "default pool"]
 )
 def test_submit_while_the_interpreter_ends(kind, where):
+    if helpers.FREE_THREADED and where in ("cycle", "default", "default pool"):
+        pytest.skip("a free-threaded CPython clears modules, or calls no __del__ at all, by then")
     lines = helpers.run_quietly(AT_EXIT, kind, where)
     assert lines[0] == "1"
     assert len(lines) >= 2

@@ -496,7 +496,9 @@ def test_a_consumer_slower_than_the_workers(pool):
     """Large results of small items are bounded by buffersize even if nobody fetches them."""
     before = helpers.memory_of_process()
     results = pool.map(bytes, itertools.repeat(1_000_000), buffersize=20)
-    for _ in range(300):
+    for _ in range(1000):
         next(results)
-    assert helpers.memory_of_process() - before < 80_000_000
+    # Of 1,000 MB; without a GIL what one thread frees for another waits for that one's turn.
+    limit = 300_000_000 if helpers.FREE_THREADED else 80_000_000
+    assert helpers.memory_of_process() - before < limit
     del results
