@@ -6,8 +6,8 @@ from typing import Final
 
 KINDS: Final = ("auto", "thread", "interpreter", "process")
 
-# Modules of the standard library with static types, and those that bring them along: CPython 3.12 and
-# 3.13 crash when several interpreters are the first to import them (gh-136421 and its like).
+# Modules of the standard library with static types, and those that bring them along: CPython 3.12
+# and 3.13 crash when several interpreters are the first to import them (gh-136421 and its like).
 _STATIC_TYPES: Final = (
     "datetime",
     "decimal",
