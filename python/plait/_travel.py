@@ -9,7 +9,7 @@ import pickle
 import sys
 import weakref
 from collections.abc import Callable
-from types import CellType, CodeType, FrameType, TracebackType
+from types import CellType, CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, NamedTuple
 
 import cloudpickle
@@ -82,7 +82,29 @@ def _make_skeleton_enum(*arguments: Any) -> type:
 
 
 def _class_setstate(made: type, state: Any) -> type:
-    return cloudpickle.cloudpickle._class_setstate(made, state) if made in _arrived else made
+    if made not in _arrived or all(_same(made.__dict__.get(n), v) for n, v in state[0].items()):
+        return made  # at home here; or nothing new, and setting an attribute of a class is dear
+    updated: type = cloudpickle.cloudpickle._class_setstate(made, state)
+    return updated
+
+
+def _same(old: Any, new: Any) -> bool:
+    """Whether what a class has and what came for it are alike; when in doubt, not."""
+    if type(old) is not type(new):
+        return False
+    if isinstance(old, FunctionType):
+        names = [name for name in new.__code__.co_names if name in new.__globals__]
+        return (
+            old.__code__ == new.__code__
+            and _same(old.__defaults__, new.__defaults__)
+            and _same(old.__kwdefaults__, new.__kwdefaults__)
+            and old.__closure__ is new.__closure__ is None
+            and all(_same(old.__globals__.get(name), new.__globals__[name]) for name in names)
+        )
+    if isinstance(old, (staticmethod, classmethod)):
+        return _same(old.__func__, new.__func__)
+    plain = (type(None), bool, int, float, complex, str, bytes, tuple)
+    return old is new or (type(old) in plain and bool(old == new))
 
 
 _replacements = {

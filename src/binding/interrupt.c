@@ -60,6 +60,7 @@ void end_call(worker_data_t *data, call_t *below)
         return;
     PyObject *raised = PyErr_GetRaisedException();
     PyObject *class = interrupted_class();
+    plait_atomic_store_seq_cst(&data->struck, 1);
     if (class != NULL)
         PyThreadState_SetAsyncExc(data->thread_id, class);
     Py_XDECREF(class);

@@ -55,5 +55,5 @@ int help_while_waiting(uint64_t sched_id, bool *stepped)
     *stepped = plait_worker_help(worker, data->helping > HELP_DEPTH);
     data->helping--;
     Py_LeaveRecursiveCall();
-    return 0;
+    return raise_if_interrupted(data);
 }
