@@ -109,6 +109,13 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
             return _base.RUNNING if self.running() else _base.PENDING
         return _base.CANCELLED_AND_NOTIFIED if self.cancelled() else _base.FINISHED
 
+    def _get_snapshot(self) -> tuple[bool, bool, Any, BaseException | None]:
+        """(done, cancelled, result, exception): what asyncio asks for from CPython 3.15 on."""
+        if not self.done() or self.cancelled():
+            return self.done(), self.cancelled(), None, None
+        error = self.exception()
+        return True, False, self.result() if error is None else None, error
+
     def __repr__(self) -> str:
         state = _base._STATE_TO_DESCRIPTION_MAP[self._state]
         told = ""
