@@ -223,13 +223,14 @@ static int feed_direct(map_object *self, uint64_t limit)
 /* One block. 0, or -1 with an exception. */
 static int feed(map_object *self)
 {
-    uint64_t limit = room(self);
+    uint64_t limit = room(self), before = self->taken;
     if (limit > self->block)
         limit = self->block;
-    if (self->block < LAST_BLOCK)
-        self->block *= 2;
-    return self->pool->core->kind == KIND_THREAD ? feed_direct(self, limit)
-                                                 : feed_flat(self, limit);
+    int status = self->pool->core->kind == KIND_THREAD ? feed_direct(self, limit)
+                                                       : feed_flat(self, limit);
+    uint64_t next = (self->taken - before) * 2; /* not more room than such an input fills */
+    self->block = next < FIRST_BLOCK ? FIRST_BLOCK : next > LAST_BLOCK ? LAST_BLOCK : next;
+    return status;
 }
 
 /* Whether it is worth taking more from the input now: in steady state by the half window, not by
