@@ -1,7 +1,7 @@
 # Everything is done by tools/; this names it. Interpreters and builds are kept in a cache folder outside the
 # checkout (see tools/pythons --help). A second run reuses them.
 
-.PHONY: help demo test test-core test-tsan test-asan test-models test-fuzz test-python lint format
+.PHONY: help demo test test-core test-tsan test-asan test-models test-fuzz test-python test-instructions lint format
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -33,6 +33,9 @@ test-python: ## the Python tests on every interpreter (PYTEST_ARGS='-k map')
 
 test-python-%: ## the Python tests on one interpreter: make test-python-3.14
 	@tools/test python-$*
+
+test-instructions: ## instruction counts of the hot paths against their bounds
+	@tools/test instructions
 
 lint: ## ruff, clang-format, mypy, stubtest
 	@tools/test lint

@@ -1,8 +1,10 @@
-"""The hot paths that instructions.py counts: one of them, so many times, then the process is gone.
+"""The hot paths that instructions.py counts: all of a kind, one after the other, in one process.
 
-    hot_paths.py NAME KIND COUNT
+    hot_paths.py KIND       thread, interpreter, or flat: encoding and decoding alone
 
-Imports little, since valgrind is slow, and ends without clean-up, which is not to be counted.
+Each path is between two calls of os.getppid(), at which valgrind writes down what it has counted;
+what it was and how many operations it had goes to the standard output. Imports little, since
+valgrind is slow, and ends without clean-up, which is not to be counted.
 """
 
 import gc
@@ -10,64 +12,82 @@ import os
 import sys
 from itertools import repeat
 from operator import neg
+from typing import Any
 
 from plait import Pool, _plait
 
-SAMPLE = {"name": "plait", "sizes": list(range(300, 320)), "ratio": 0.5, "flags": (True, None)}
+TASKS = 10_000
+ITEMS = 50_000
+MESSAGES = 500
+
+SMALL = {"name": "plait", "sizes": list(range(300, 320)), "ratio": 0.5, "flags": (True, None)}
+INTS = list(range(ITEMS))
+FLOATS = [number + 0.5 for number in INTS]
+TEXTS = {f"key {number}": f"value {number}" for number in range(ITEMS // 5)}
+ROWS = [(number, f"row {number}", number / 7) for number in range(ITEMS // 5)]
 
 
-def _submitted(kind, count):
-    """Queues no-ops behind a worker that is kept waiting: the word to free it, and the futures."""
-    pool = Pool(1, kind=kind)
+def mark(name: str = "", operations: int = 1) -> None:
+    """Here ends what was begun at the last mark; without a name it is not to be counted."""
+    os.getppid()
+    print(name, operations, sep="\t", flush=True)
+
+
+def tasks(pool: Pool) -> None:
+    """Tasks are made behind a worker that is kept waiting, are run, and are asked for."""
     blocked, free = os.pipe()
     ready, started = os.pipe()
-    pool.submit(os.write, started, b"!")
+    pool.submit(neg, 1).result()
+    pool.submit(os.write, started, b"!").result()
     pool.submit(os.read, blocked, 1)
     os.read(ready, 1)
-    return free, [pool.submit(neg, 1) for _ in repeat(None, count)]
-
-
-def submit(kind, count):
-    """N tasks made and queued; none is run."""
-    _submitted(kind, count)
-
-
-def complete(kind, count):
-    """The same, and a worker runs and completes them."""
-    free, futures = _submitted(kind, count)
+    mark()
+    futures = [pool.submit(neg, 1) for _ in repeat(None, TASKS)]
+    mark("submit", TASKS)
     os.write(free, b"!")
     futures[-1].exception()  # one worker: the last is done last
-    return futures
-
-
-def result(kind, count):
-    """The same, and the results are asked for."""
-    for future in complete(kind, count):
+    mark("complete", TASKS)
+    for future in futures:
         future.result()
+    mark("result", TASKS)
 
 
-def encode(_, count):
-    """One small mixed object into a message."""
-    for _ in repeat(None, count):
-        _plait._encode(SAMPLE)
+def items(pool: Pool) -> None:
+    """A no-op over ints."""
+    for _ in pool.map(neg, range(1_000)):
+        pass
+    mark()
+    for _ in pool.map(neg, range(ITEMS)):
+        pass
+    mark("map", ITEMS)
 
 
-def decode(_, count):
-    """And back."""
-    message = _plait._encode(SAMPLE)
-    for _ in repeat(None, count):
+def coded(name: str, sample: Any, parts: int, times: int = 1) -> None:
+    """A message of something with so many parts, so many times, and back."""
+    _plait._decode(_plait._encode(sample))
+    mark()
+    for _ in repeat(None, times):
+        message = _plait._encode(sample)
+    mark(f"encode {name}", parts * times)
+    for _ in repeat(None, times):
         _plait._decode(message)
+    mark(f"decode {name}", parts * times)
 
 
-def nothing(_, count):
-    """The loop of the two above."""
-    for _ in repeat(None, count):
-        len(SAMPLE)
+def run(kind: str) -> None:
+    if kind == "flat":
+        coded("small", SMALL, 1, MESSAGES)
+        coded("ints", INTS, len(INTS))
+        coded("floats", FLOATS, len(FLOATS))
+        coded("texts", TEXTS, len(TEXTS))
+        coded("rows", ROWS, len(ROWS))
+        return
+    pool = Pool(1, kind=kind)
+    tasks(pool)
+    items(pool)
 
-
-RUNS = {one.__name__: one for one in (submit, complete, result, encode, decode, nothing)}
 
 if __name__ == "__main__":
     gc.disable()  # when it runs is not up to the path
-    RUNS[sys.argv[1]](sys.argv[2], int(sys.argv[3]))
+    run(sys.argv[1])
     os._exit(0)

@@ -168,6 +168,19 @@ def install_from_sid(names: Sequence[str]) -> list[Interpreter]:
     return result
 
 
+def ensure_in_tree(tree: Path, program: str, packages: Sequence[str]) -> None:
+    """Install the packages in the tree of sid where it lacks this program of theirs."""
+    if (tree / "usr/bin" / program).exists():
+        return
+    say(f"installing in {tree}: {' '.join(packages)}")
+    install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
+    try:
+        _run_in_sid(tree, "sid", install)
+    except Failure:
+        _run_in_sid(tree, "sid", ["apt-get", "update"])
+        _run_in_sid(tree, "sid", install)
+
+
 def _run_in_sid(tree: Path, log: str, command: Sequence[str]) -> None:
     run_logged(in_tree(command, tree, "--bare"), log, env=_APT_ENV, append=True)
 

@@ -12,10 +12,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import host
+from . import debian, host
 from .cache import CHECKOUT, Failure, Word, cache_root, checkout_cache, locked
 from .environment import Environment
-from .interpreters import Interpreter, load, recorded
+from .interpreters import NAMES, Interpreter, load, recorded
 
 TOOLS = CHECKOUT / "tools"
 SCRIPTS = ("pythons", "test", "format", "system-packages")  # Python without a suffix
@@ -47,6 +47,7 @@ def fixed_stages() -> dict[str, Stage]:
         Stage("models", "models of the lock-free protocols", _models),
         Stage("fuzz", "a short run of each fuzz target", _fuzz),
         Stage("interpreters", "find or install the interpreters", _interpreters),
+        Stage("instructions", "instruction counts of the hot paths", _instructions),
     ]
     return {stage.name: stage for stage in stages}
 
@@ -160,6 +161,20 @@ def _python(name: str) -> bool:
     return (load(name) is not None or _run([sys.executable, TOOLS / "pythons", name])) and _run(
         [TOOLS / "py", name, "-m", "pytest", *os.environ.get("PYTEST_ARGS", "").split()]
     )
+
+
+def _instructions() -> bool:
+    host.ensure_system(["guards"])
+    results = []
+    for interpreter in recorded():
+        if interpreter.name not in NAMES:
+            continue  # an older patch has no bounds of its own
+        if interpreter.tree_path:
+            with locked(cache_root() / "lock", "packages"):
+                debian.ensure_in_tree(interpreter.tree_path, "valgrind", ["valgrind"])
+        command = [TOOLS / "py", interpreter.name, "benchmarks/instructions.py", "--check"]
+        results.append(_run(command))
+    return bool(results) and all(results)
 
 
 # Lint
