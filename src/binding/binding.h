@@ -187,6 +187,7 @@ typedef struct pool_core {
     message_t initializer_arguments;
     PyObject *initializer; /* thread kind: a callable without arguments, or NULL */
     PyObject *name_prefix; /* thread kind: of the threads' names, or NULL */
+    PLAIT_ATOMIC(uint32_t) interrupted; /* set once: what runs or still begins is interrupted */
     /* guarded by lock */
     plait_prim_lock_t lock;
     struct worker_data *members; /* the workers that have entered, linked by next */

@@ -28,7 +28,8 @@ static bool is_interrupted(worker_data_t *data, call_t *call)
 int raise_if_interrupted(worker_data_t *data)
 {
     /* relaxed: written by this thread */
-    if (!is_interrupted(data, plait_atomic_load_relaxed(&data->current)))
+    if (!is_interrupted(data, plait_atomic_load_relaxed(&data->current)) &&
+        !plait_atomic_load_seq_cst(&data->core->interrupted))
         return 0;
     PyObject *class = interrupted_class();
     if (class != NULL)
@@ -147,6 +148,8 @@ bool interrupt_call(call_t *call)
 void interrupt_workers(pool_core_t *core)
 {
     unsigned count = 0;
+    /* first: a worker that is about to begin a call makes it current and then looks at this */
+    plait_atomic_store_seq_cst(&core->interrupted, 1);
     plait_prim_lock(&core->lock);
     for (worker_data_t *data = core->members; data != NULL; data = data->next)
         count++;

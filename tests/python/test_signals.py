@@ -130,16 +130,24 @@ def test_ctrl_c_ends_the_process(kind, where, tmp_path):
         assert ended.err.rstrip().endswith("KeyboardInterrupt"), told
 
 
-@pytest.mark.parametrize("place", ["inside", "leaving"])
+@pytest.mark.parametrize("place", ["inside", "leaving", "arriving"])
 def test_ctrl_c_in_a_with_block_stops_its_calls(kind, place, tmp_path):
-    """What runs is interrupted and what is queued is cancelled; the block ends without either."""
+    """What runs is interrupted and what is queued is cancelled; the block ends without either.
+
+    A call whose arguments are still arriving runs as well, though its function has not begun.
+    """
     script = (
         PREPARE
         + """
+class Late:
+    def __reduce__(self): return late, ()
+def late():
+    time.sleep(1)
+    return 0
 futures = []
 try:
     with pool:
-        futures += [pool.submit(wait, n) for n in range(4)]
+        futures += [pool.submit(wait, Late() if where == "arriving" else n) for n in range(4)]
         while not all(f.running() for f in futures[:2]): time.sleep(0.01)
         print("waiting", flush=True)
         if where == "inside": futures[0].result()
