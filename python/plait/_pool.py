@@ -90,8 +90,8 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         or 256 MiB). timeout: seconds from now after which waiting for a result raises TimeoutError.
 
         What fn raises is raised at its item's place; the iterator can be asked for the next one
-        after that. Giving up an iterator that was begun cancels the rest. One thread at a time may
-        use it.
+        after that. Giving up an iterator that was begun, by its close() or by letting go of it,
+        cancels the rest. One thread at a time may use it.
         """
         return self._start_map(fn, iterables, True, timeout, chunksize, buffersize)
 

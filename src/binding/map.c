@@ -23,7 +23,9 @@
 
 typedef struct map_object {
     PyObject_HEAD
-    pool_object *pool;
+    pool_object *pool; /* NULL once the input is exhausted: a pool that is let go of then closes */
+    uint64_t sched_id;
+    uint32_t fork_count;
     module_state *state;
     PyObject *callable;
     PyObject *input;      /* NULL once exhausted */
@@ -226,10 +228,12 @@ static int feed(map_object *self)
     uint64_t limit = room(self), before = self->taken;
     if (limit > self->block)
         limit = self->block;
-    int status = self->pool->core->kind == KIND_THREAD ? feed_direct(self, limit)
-                                                       : feed_flat(self, limit);
+    int status =
+        self->pool->core->kind == KIND_THREAD ? feed_direct(self, limit) : feed_flat(self, limit);
     uint64_t next = (self->taken - before) * 2; /* not more room than such an input fills */
     self->block = next < FIRST_BLOCK ? FIRST_BLOCK : next > LAST_BLOCK ? LAST_BLOCK : next;
+    if (self->input == NULL)
+        Py_CLEAR(self->pool);
     return status;
 }
 
@@ -370,7 +374,9 @@ static PyObject *give(map_object *self)
             self->position = self->current->high - self->current->low;
         }
     } else if (answer->object != NULL) {
-        value = Py_NewRef(PyList_GET_ITEM(answer->object, (Py_ssize_t)index));
+        /* moved out of a list that is nobody else's: once given, a result is the caller's alone */
+        value = PyList_GET_ITEM(answer->object, (Py_ssize_t)index);
+        PyList_SET_ITEM(answer->object, (Py_ssize_t)index, Py_NewRef(Py_None));
     } else {
         value = decode_value(&self->decoder, plait_flat_word(&self->values, (size_t)index));
     }
@@ -383,7 +389,7 @@ static PyObject *give(map_object *self)
 static int wait_for_grains(map_object *self)
 {
     bool stepped;
-    if (help_while_waiting(plait_sched_id(self->pool->core->sched), &stepped) < 0)
+    if (help_while_waiting(self->sched_id, &stepped) < 0)
         return -1;
     int result = collect(self, stepped ? 0 : deadline_of_sleep(self->deadline));
     if (result < 0 || PyErr_CheckSignals() < 0)
@@ -398,7 +404,7 @@ static int wait_for_grains(map_object *self)
 static PyObject *next_value(map_object *self)
 {
     self->begun = true;
-    if (self->current == NULL && raise_if_inherited(self->pool->core->fork_count, "map") < 0)
+    if (self->current == NULL && raise_if_inherited(self->fork_count, "map") < 0)
         return NULL;
     while (self->current == NULL) {
         if (wants_more(self) && feed(self) < 0)
@@ -435,6 +441,8 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
     if (self == NULL)
         return NULL;
     self->pool = (pool_object *)Py_NewRef((PyObject *)pool);
+    self->sched_id = plait_sched_id(pool->core->sched);
+    self->fork_count = pool->core->fork_count;
     self->state = state;
     self->callable = Py_NewRef(callable);
     self->input = Py_NewRef(iterator);
@@ -484,26 +492,50 @@ static int map_clear(PyObject *object)
 
 /* As the standard library's: an iterator that was begun and is given up cancels what it has not
  * given; one that was never begun lets everything run. */
+static void give_up(map_object *self)
+{
+    if (self->begun)
+        plait_job_cancel(&self->stream->cancelled);
+    Py_CLEAR(self->input);
+    Py_CLEAR(self->pool);
+    drop_current(self);
+    while (self->heap_count > 0)
+        grain_free(self->heap[--self->heap_count]);
+    self->next = self->taken;
+}
+
+PyDoc_STRVAR(close_doc,
+             "close($self, /)\n--\n\n"
+             "Gives up what is left, as letting go of the iterator does: it is at its end\n"
+             "then. What no worker has begun is cancelled, if a result was asked for.");
+
+static PyObject *map_close(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    Py_BEGIN_CRITICAL_SECTION(object);
+    give_up((map_object *)object);
+    Py_END_CRITICAL_SECTION();
+    Py_RETURN_NONE;
+}
+
 static void map_dealloc(PyObject *object)
 {
     map_object *self = (map_object *)object;
     PyTypeObject *type = Py_TYPE(object);
     PyObject_GC_UnTrack(object);
-    map_clear(object);
-    drop_current(self);
-    while (self->heap_count > 0)
-        grain_free(self->heap[--self->heap_count]);
+    give_up(self);
+    Py_CLEAR(self->callable);
     PyMem_Free(self->heap);
     shipment_release(self->function);
-    if (self->stream != NULL) {
-        if (self->begun)
-            plait_job_cancel(&self->stream->cancelled);
+    if (self->stream != NULL)
         stream_release(self->stream);
-    }
-    Py_XDECREF(self->pool);
     type->tp_free(object);
     Py_DECREF(type);
 }
+
+static PyMethodDef map_methods[] = {
+    {"close", map_close, METH_NOARGS, close_doc},
+    {NULL, NULL, 0, NULL},
+};
 
 static PyType_Slot map_slots[] = {
     {Py_tp_doc, "An iterator over the results of Pool.map; one thread at a time."},
@@ -512,6 +544,7 @@ static PyType_Slot map_slots[] = {
     {Py_tp_dealloc, map_dealloc},
     {Py_tp_iter, PyObject_SelfIter},
     {Py_tp_iternext, map_next},
+    {Py_tp_methods, map_methods},
     {0, NULL},
 };
 

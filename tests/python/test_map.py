@@ -356,7 +356,7 @@ def test_timeout(kind, gate):
             pool.map(jobs.same, [1], timeout="soon")
 
 
-@pytest.mark.parametrize("how", ["deleted", "closed after an error", "cycle"])
+@pytest.mark.parametrize("how", ["deleted", "closed", "cycle"])
 def test_giving_an_iterator_up_cancels_the_rest(kind, gate, tmp_path, how):
     def mark(name):
         with open(name, "x"):
@@ -373,6 +373,10 @@ def test_giving_an_iterator_up_cancels_the_rest(kind, gate, tmp_path, how):
             holder = [results]
             holder.append(holder)
             del holder
+        if how == "closed":
+            results.close()
+            assert list(results) == []
+            results.close()
         del results
         helpers.gc.collect()
         gate.open()
@@ -386,7 +390,28 @@ def test_an_iterator_never_begun_lets_everything_run(kind, tmp_path):
 
     with plait.Pool(2, kind=kind) as pool:
         pool.map(mark, range(100))
-    assert len(list(tmp_path.glob("ran*"))) == 100
+        pool.map(mark, range(100, 200)).close()
+    assert len(list(tmp_path.glob("ran*"))) == 200
+
+
+def test_a_result_that_was_given_is_the_callers_alone(alive):
+    def is_gone(watch):
+        helpers.gc.collect()  # without a GIL, it is freed by the worker that made it, or by this
+        return watch() is None
+
+    for result in alive.map(jobs.Holder, range(20)):
+        watch = weakref.ref(result)
+        del result
+        assert helpers.settles(functools.partial(is_gone, watch))
+
+
+def test_a_pool_that_is_let_go_of_ends_though_its_map_is_still_read(kind):
+    pool = plait.Pool(2, kind=kind)
+    results = pool.map(jobs.double, range(1000))
+    watch = weakref.ref(pool)
+    del pool
+    assert helpers.settles(lambda: watch() is None)
+    assert list(results) == [n * 2 for n in range(1000)]
 
 
 def test_shutdown_with_a_map_under_way(kind):
