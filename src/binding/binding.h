@@ -185,8 +185,8 @@ typedef struct pool_core {
     message_t setup;                  /* interpreter kind: what makes one resemble its maker */
     shipment_t *initializer_shipment; /* interpreter kind, or NULL */
     message_t initializer_arguments;
-    PyObject *initializer; /* thread kind: a callable without arguments, or NULL */
-    PyObject *name_prefix; /* thread kind: of the threads' names, or NULL */
+    PyObject *initializer;              /* thread kind: a callable without arguments, or NULL */
+    PyObject *name_prefix;              /* thread kind: of the threads' names, or NULL */
     PLAIT_ATOMIC(uint32_t) interrupted; /* set once: what runs or still begins is interrupted */
     /* guarded by lock */
     plait_prim_lock_t lock;

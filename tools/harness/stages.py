@@ -158,7 +158,10 @@ def _interpreters() -> bool:
 
 
 def _python(name: str) -> bool:
-    return (load(name) is not None or _run([sys.executable, TOOLS / "pythons", name])) and _run(
+    interpreter = load(name)
+    if interpreter is None or debian.lacks_tests(interpreter):
+        _run([sys.executable, TOOLS / "pythons", name])
+    return load(name) is not None and _run(
         [TOOLS / "py", name, "-m", "pytest", *os.environ.get("PYTEST_ARGS", "").split()]
     )
 
@@ -169,11 +172,12 @@ def _instructions() -> bool:
     for interpreter in recorded():
         if interpreter.name not in NAMES:
             continue  # an older patch has no bounds of its own
-        if interpreter.tree_path:
+        tree = interpreter.tree_path
+        if tree and not (tree / "usr/bin/valgrind").exists():
             with locked(cache_root() / "lock", "packages"):
-                debian.ensure_in_tree(interpreter.tree_path, "valgrind", ["valgrind"])
-        command = [TOOLS / "py", interpreter.name, "benchmarks/instructions.py", "--check"]
-        results.append(_run(command))
+                debian.install_in_tree(tree, ["valgrind"])
+        guard = ["benchmarks/instructions.py", "--check"]
+        results.append(_run([TOOLS / "py", interpreter.name, *guard]))
     return bool(results) and all(results)
 
 
