@@ -151,13 +151,6 @@ def install_from_sid(names: Sequence[str]) -> list[Interpreter]:
     # Takes up what an interrupted installation left.
     _run_in_sid(tree, "sid", ["dpkg", "--configure", "-a"])
     _run_in_sid(tree, "sid", ["apt-get", *flags, *packages, "gcc", "libc6-dev", "ca-certificates"])
-    for name in names:
-        # CPython's own `test` package; good to have, and not in every suite.
-        try:
-            suite = f"libpython{name}-testsuite"
-            _run_in_sid(tree, suite, ["apt-get", *flags, suite])
-        except Failure:
-            say(f"note: CPython's own tests for {name} are not in the sid tree")
     _run_in_sid(tree, "sid", ["apt-get", "clean"])
     result = []
     for name in names:
@@ -168,10 +161,25 @@ def install_from_sid(names: Sequence[str]) -> list[Interpreter]:
     return result
 
 
-def ensure_in_tree(tree: Path, program: str, packages: Sequence[str]) -> None:
-    """Install the packages in the tree of sid where it lacks this program of theirs."""
-    if (tree / "usr/bin" / program).exists():
+def lacks_tests(interpreter: Interpreter) -> bool:
+    """Whether CPython's own `test` package, which Debian packages apart, is not in the sid tree."""
+    folder = f"usr/lib/python{split_name(interpreter.name)[0]}/test/test_concurrent_futures"
+    return interpreter.tree_path is not None and not (interpreter.tree_path / folder).exists()
+
+
+def ensure_tests(interpreter: Interpreter) -> None:
+    """Install CPython's own tests where they are lacking; if they cannot be had, say so."""
+    if interpreter.tree_path is None or not lacks_tests(interpreter):
         return
+    package = f"libpython{split_name(interpreter.name)[0]}-testsuite"
+    try:
+        install_in_tree(interpreter.tree_path, [package])
+    except Failure as failure:
+        say(f"CPython's own tests for {interpreter.name} CANNOT BE HAD: {failure}")
+
+
+def install_in_tree(tree: Path, packages: Sequence[str]) -> None:
+    """Install packages in the tree of sid."""
     say(f"installing in {tree}: {' '.join(packages)}")
     install = ["apt-get", "install", "-y", "--no-install-recommends", *packages]
     try:
