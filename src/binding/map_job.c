@@ -135,7 +135,8 @@ static PyObject *prepare(worker_data_t *data, map_job_t *job, decoder_t *decoder
 }
 
 /* Interpreter kind: runs items from `low` on, until `high` or one that fails, whose exception is
- * then raised; returns how many succeeded. */
+ * then raised; returns how many succeeded. What prepares them is not to be interrupted, and an
+ * interrupt of the call below passes them by. */
 static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder,
                          plait_flat_value_t list, uint64_t low, uint64_t high)
 {
@@ -145,7 +146,8 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder
     PyObject *function = prepare(data, job, &decoder, &items);
     if (function == NULL)
         return 0;
-    for (; index < high; index++) {
+    call_t *below = begin_call(data, items_of(data));
+    for (bool go = raise_if_interrupted(data) == 0; go && index < high; index++) {
         plait_flat_value_t value;
         PyObject *item = decode_value(&decoder, plait_flat_word(&items, (size_t)index));
         PyObject *result = item == NULL ? NULL : apply(job, function, item);
@@ -156,6 +158,7 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder
             break;
         plait_flat_set(&encoder->writer, list, (size_t)(index - low), value);
     }
+    end_call(data, below);
     decoder_close(&decoder);
     Py_DECREF(function);
     return index - low;
@@ -189,33 +192,32 @@ static uint64_t run_direct(worker_data_t *data, map_job_t *job, uint64_t low, ui
         send_raised(data, job, low);
         return 1;
     }
-    for (uint64_t index = low; index < high; index++) {
+    uint64_t index = low;
+    call_t *below = begin_call(data, items_of(data));
+    for (bool go = raise_if_interrupted(data) == 0; go && index < high; index++) {
         /* borrowed: the job's list is nobody else's and keeps it */
         PyObject *result =
             apply(job, job->callable, PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
-        if (result == NULL) {
-            PyObject *exception = take_raised();
-            cut_list(results, index - low);
-            send_list(job, low, index, results);
-            PyErr_SetRaisedException(exception);
-            send_raised(data, job, index);
-            return index - low + 1;
-        }
+        if (result == NULL)
+            break;
         PyList_SET_ITEM(results, (Py_ssize_t)(index - low), result);
     }
-    send_list(job, low, high, results);
-    return high - low;
+    end_call(data, below);
+    PyObject *exception = index < high ? take_raised() : NULL;
+    cut_list(results, index - low);
+    send_list(job, low, index, results);
+    if (exception == NULL)
+        return high - low;
+    PyErr_SetRaisedException(exception);
+    send_raised(data, job, index);
+    return index - low + 1;
 }
 
 uint64_t map_run_items(worker_data_t *data, plait_job_t *base, uint64_t low, uint64_t high)
 {
     map_job_t *job = (map_job_t *)base;
-    call_t *below =
-        begin_call(data, items_of(data)); /* an interrupt of what lies below passes items by */
-    uint64_t count = data->core->kind == KIND_THREAD ? run_direct(data, job, low, high)
-                                                     : run_flat(data, job, low, high);
-    end_call(data, below);
-    return count;
+    return data->core->kind == KIND_THREAD ? run_direct(data, job, low, high)
+                                           : run_flat(data, job, low, high);
 }
 
 void map_abandon_items(plait_sched_t *sched, plait_job_t *base, uint64_t low, uint64_t high)

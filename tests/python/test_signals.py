@@ -80,33 +80,40 @@ def test_ctrl_c_while_waiting(kind, where, tmp_path):
     assert lines[2] == last, ended.show()
 
 
+# Both workers are in their functions before the signal comes: whoever evaluates a string meanwhile,
+# as imports do, makes CPython forget that it is to end with the status of an interrupt.
 UNCAUGHT = (
     PREPARE
     + """
+import glob, threading
 def wait_a_little(n):
+    open(f"{gate}-{os.getpid()}-{threading.get_ident()}", "w").close()
     time.sleep(0.3)
     return n
+def wait_for_workers():
+    while len(glob.glob(gate + "-*")) < 2: time.sleep(0.01)
+    print("waiting", flush=True)
 if where == "result":
     futures = [pool.submit(wait_a_little, n) for n in range(4)]
-    print("waiting", flush=True)
+    wait_for_workers()
     [f.result() for f in futures] and time.sleep(1000)
 elif where == "inside with":
     with pool:
         futures = [pool.submit(wait_a_little, n) for n in range(100_000)]
-        print("waiting", flush=True)
+        wait_for_workers()
         [f.result() for f in futures]
 elif where == "leaving with":
     with pool:
         futures = [pool.submit(wait_a_little, n) for n in range(100_000)]
-        print("waiting", flush=True)
+        wait_for_workers()
 elif where == "map in with":
     with pool:
         results = pool.map(wait_a_little, range(100_000))
-        print("waiting", flush=True)
+        wait_for_workers()
         list(results)
 elif where == "exit":
     futures = [pool.submit(wait_a_little, n) for n in range(100_000)]
-    print("waiting", flush=True)
+    wait_for_workers()
 """
 )
 
