@@ -16,8 +16,6 @@ from typing import Any
 
 from plait import _plait
 
-_lock = threading.Lock()  # guards the making of bridges and of the notifier
-
 
 class _Bridge:
     """What concurrent.futures expects of a future that it waits for."""
@@ -36,19 +34,14 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
 
     def _bridged(self) -> _Bridge:
         bridge: _Bridge | None = self._bridge
-        if bridge is not None:
-            return bridge
-        watched = True
-        with _lock:
+        if bridge is None:
+            _notifier.expect()
+            # From here on the notifier may publish at any moment.
+            if not self._watch(_Bridge()):
+                _notifier.tell(1)
+                if self.done():
+                    self._publish()
             bridge = self._bridge
-            if bridge is None:
-                _notifier.start()
-                # Watched last: from then on the notifier may publish at any moment.
-                bridge = self._bridge = _Bridge()
-                watched = self._watch()
-        if not watched:
-            # it was final already, and another thread may have found the bridge meanwhile
-            self._publish()
         return bridge
 
     def _publish(self) -> None:
@@ -147,26 +140,45 @@ class _Notifier:
     """The thread that publishes watched futures; started when the first one is."""
 
     def __init__(self) -> None:
-        self.thread: threading.Thread | None = None
+        # Reentrant, as what runs at any time (a signal's handler, a destructor) may use futures.
+        self._told = threading.Condition(threading.RLock())
+        self._expected = 0  # futures that it has to publish
+        self._thread: threading.Thread | None = None
 
-    def start(self) -> None:
-        """Under _lock."""
-        if self.thread is None:
-            self.thread = threading.Thread(target=self._run, name="plait-notifier", daemon=False)
-            self.thread.start()
+    def expect(self) -> None:
+        """One future more."""
+        with self._told:
+            if self._thread is None:
+                thread = threading.Thread(target=self._run, name="plait-notifier", daemon=False)
+                self._thread = thread
+                try:
+                    thread.start()
+                except BaseException:
+                    self._thread = None
+                    raise
+            self._expected += 1
 
-    @staticmethod
-    def _run() -> None:
+    def tell(self, count: int) -> None:
+        """So many have been published, or need not be."""
+        with self._told:
+            self._expected -= count
+            self._told.notify_all()
+
+    def _run(self) -> None:
         while (futures := _plait._take_finished()) is not None:
+            count = len(futures)
             for future in futures:
                 future._publish()
-            del futures
+            del futures, future
+            self.tell(count)
 
     def stop(self) -> None:
-        """When nothing more can be published."""
+        """At the interpreter's end: what it watches is published first, whoever runs it."""
+        with self._told:
+            self._told.wait_for(lambda: self._expected == 0)
         _plait._close_notifier()
-        if self.thread is not None:
-            self.thread.join()
+        if self._thread is not None:
+            self._thread.join()
 
 
 _notifier = _Notifier()
@@ -179,8 +191,8 @@ def stop_notifier() -> None:
 
 def _after_fork() -> None:
     """In the child: the parent's notifier is not here, and its lock may be held by nobody."""
-    global _lock, _notifier
-    _lock, _notifier = threading.Lock(), _Notifier()
+    global _notifier
+    _notifier = _Notifier()
     _plait._after_fork()
 
 

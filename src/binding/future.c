@@ -14,6 +14,7 @@ typedef struct future_object {
     PyObject *value;     /* the decoded result, once asked for */
     PyObject *exception; /* the decoded exception, likewise */
     PyObject *bridge;    /* NULL until concurrent.futures or a callback wants one */
+    unsigned decoding;   /* threads that read the call's answer at this moment */
 } future_object;
 
 static uint32_t state_of(future_object *self)
@@ -38,9 +39,20 @@ PyObject *future_new(module_state *state, call_t *call)
     return (PyObject *)self;
 }
 
+/* The object that a thread worker answered with and nobody has asked for yet; nobody but this future
+ * uses it. NULL where there is none. */
+static PyObject **undecoded(future_object *self)
+{
+    bool there = self->call != NULL && (plait_task_state(&self->call->task) & PLAIT_TASK_DONE);
+    return there && self->call->answer.object != NULL ? &self->call->answer.object : NULL;
+}
+
 static int future_traverse(PyObject *object, visitproc visit, void *arg)
 {
     future_object *self = (future_object *)object;
+    PyObject **answer = undecoded(self);
+    if (answer != NULL)
+        Py_VISIT(*answer);
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->value);
     Py_VISIT(self->exception);
@@ -51,6 +63,9 @@ static int future_traverse(PyObject *object, visitproc visit, void *arg)
 static int future_clear(PyObject *object)
 {
     future_object *self = (future_object *)object;
+    PyObject **answer = undecoded(self);
+    if (answer != NULL)
+        Py_CLEAR(*answer);
     Py_CLEAR(self->value);
     Py_CLEAR(self->exception);
     Py_CLEAR(self->bridge);
@@ -114,16 +129,35 @@ static int wait_until_final(future_object *self, PyObject *timeout)
     }
 }
 
-/* Decodes the answer of a final future that was not cancelled, unless that is done already. */
-static void settle(future_object *self, module_state *state)
+/* Decodes the answer of a final future that was not cancelled, unless that is done already. Several
+ * threads may be at it at once, since decoding may run Python code: the first to end counts. The
+ * answer goes when nobody reads it any more. 0, or -1 with an exception that is the asker's own. */
+static int settle(future_object *self, module_state *state)
 {
+    PyObject *value = NULL, *exception = NULL;
+    int status = 0;
     Py_BEGIN_CRITICAL_SECTION((PyObject *)self);
     if (self->value == NULL && self->exception == NULL) {
-        self->value = answer_decode(state, &self->call->answer, &self->exception);
-        if (self->value == NULL && self->exception == NULL)
-            self->exception = take_raised(); /* what was sent back cannot be decoded here */
+        self->decoding++;
+        value = answer_decode(state, &self->call->answer, &exception);
+        if (value != NULL || exception != NULL)
+            status = 0;
+        else if (PyErr_ExceptionMatches(PyExc_Exception))
+            exception = take_raised(); /* what was sent back cannot be decoded here */
+        else
+            status = -1; /* Ctrl-C, or an interrupt */
+        self->decoding--;
+        if (status == 0 && self->value == NULL && self->exception == NULL) {
+            self->value = Py_XNewRef(value);
+            self->exception = Py_XNewRef(exception);
+        }
+        if (self->decoding == 0 && (self->value != NULL || self->exception != NULL))
+            answer_clear(&self->call->answer);
     }
     Py_END_CRITICAL_SECTION();
+    Py_XDECREF(value);
+    Py_XDECREF(exception);
+    return status;
 }
 
 static PyObject *argument_timeout(const char *name, PyObject *const *args, Py_ssize_t count,
@@ -149,8 +183,7 @@ static int await_answer(future_object *self, PyTypeObject *type, PyObject *timeo
         raise_from_module("concurrent.futures", "CancelledError");
         return -1;
     }
-    settle(self, state_of_type(type));
-    return 0;
+    return settle(self, state_of_type(type));
 }
 
 PyDoc_STRVAR(result_doc,
@@ -187,6 +220,8 @@ static PyObject *future_exception(PyObject *object, PyTypeObject *type, PyObject
 
 /* ---- state ---- */
 
+static PyObject *future_get_bridge(PyObject *object, void *ignored);
+
 PyDoc_STRVAR(cancel_doc,
              "cancel($self, /)\n--\n\n"
              "Cancels the call unless a worker has begun it. True if it is cancelled. Any thread.");
@@ -197,7 +232,10 @@ static PyObject *future_cancel(PyObject *object, PyObject *Py_UNUSED(ignored))
     bool first;
     if (self->call == NULL || !plait_task_cancel(&self->call->task, &first))
         Py_RETURN_FALSE;
-    if (first && self->bridge != NULL) {
+    PyObject *bridge = first ? future_get_bridge(object, NULL) : Py_None;
+    if (first)
+        Py_DECREF(bridge);
+    if (bridge != Py_None) {
         PyObject *published = PyObject_CallMethod(object, "_publish", NULL);
         if (published == NULL)
             return NULL;
@@ -248,15 +286,23 @@ static PyObject *future_cancelled(PyObject *object, PyObject *Py_UNUSED(ignored)
 /* ---- the bridge ---- */
 
 PyDoc_STRVAR(watch_doc,
-             "_watch($self, /)\n--\n\n"
-             "Asks that the notifier publish this future; False if it is final already.");
+             "_watch($self, bridge, /)\n--\n\n"
+             "Gives the future its bridge, unless it has one, and asks that the notifier publish\n"
+             "it. False if it had one already or is final.");
 
-static PyObject *future_watch(PyObject *object, PyTypeObject *type,
-                              PyObject *const *Py_UNUSED(args), Py_ssize_t Py_UNUSED(count),
-                              PyObject *Py_UNUSED(names))
+static PyObject *future_watch(PyObject *object, PyTypeObject *type, PyObject *const *args,
+                              Py_ssize_t count, PyObject *Py_UNUSED(names))
 {
     future_object *self = (future_object *)object;
-    if (self->call == NULL)
+    bool first;
+    if (count != 1)
+        return PyErr_Format(PyExc_TypeError, "_watch() takes one argument");
+    Py_BEGIN_CRITICAL_SECTION(object);
+    first = self->bridge == NULL;
+    if (first)
+        self->bridge = Py_NewRef(args[0]);
+    Py_END_CRITICAL_SECTION();
+    if (!first || self->call == NULL)
         Py_RETURN_FALSE;
     self->call->watcher = Py_NewRef(object);
     if (plait_task_watch(&self->call->task, &state_of_type(type)->notifier))
@@ -269,18 +315,9 @@ static PyObject *future_get_bridge(PyObject *object, void *Py_UNUSED(closure))
 {
     PyObject *bridge;
     Py_BEGIN_CRITICAL_SECTION(object);
-    bridge = Py_NewRef(
-        ((future_object *)object)->bridge == NULL ? Py_None : ((future_object *)object)->bridge);
+    bridge = Py_XNewRef(((future_object *)object)->bridge);
     Py_END_CRITICAL_SECTION();
-    return bridge;
-}
-
-static int future_set_bridge(PyObject *object, PyObject *value, void *Py_UNUSED(closure))
-{
-    Py_BEGIN_CRITICAL_SECTION(object);
-    Py_XSETREF(((future_object *)object)->bridge, Py_XNewRef(value));
-    Py_END_CRITICAL_SECTION();
-    return 0;
+    return bridge == NULL ? Py_NewRef(Py_None) : bridge;
 }
 
 PyObject *future_take_finished(module_state *state)
@@ -325,7 +362,7 @@ static PyMethodDef future_methods[] = {
 };
 
 static PyGetSetDef future_attributes[] = {
-    {"_bridge", future_get_bridge, future_set_bridge, NULL, NULL},
+    {"_bridge", future_get_bridge, NULL, NULL, NULL},
     {NULL, NULL, NULL, NULL, NULL},
 };
 

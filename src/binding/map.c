@@ -479,6 +479,10 @@ static int map_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(self->pool);
     Py_VISIT(self->callable);
     Py_VISIT(self->input);
+    if (self->current != NULL)
+        Py_VISIT(self->current->answer.object);
+    for (size_t index = 0; index < self->heap_count; index++)
+        Py_VISIT(self->heap[index]->answer.object);
     return 0;
 }
 

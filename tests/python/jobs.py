@@ -72,6 +72,16 @@ class Locked:
         raise TypeError("a Locked holds something that cannot be copied")
 
 
+class Slow:
+    """Takes its time to be unpickled."""
+
+    def __setstate__(self, state):
+        time.sleep(0.02)
+
+    def __getstate__(self):
+        return 1
+
+
 class Mistake(Exception):
     """An exception with a signature that pickle can follow, and attributes."""
 
@@ -110,6 +120,10 @@ def fail(error):
 
 def fail_with(type_, *args):
     raise type_(*args)
+
+
+def fail_holding(x):
+    raise ValueError(type(x).__name__)
 
 
 def odd_or_fail(x):

@@ -45,6 +45,17 @@ def test_a_decoded_result_is_the_same_object_every_time(pool):
     assert future.exception(LONG) is future.exception()
 
 
+def test_several_threads_decode_a_result_and_get_the_same(kind):
+    """Decoding runs Python code, which lets other threads come in between."""
+    got = []
+    with plait.Pool(1, kind=kind) as pool:
+        for _ in range(5):
+            future = pool.submit(jobs.Slow)
+            helpers.in_threads(4, lambda _: got.append(future.result(LONG)))  # noqa: B023
+            assert all(one is got[0] for one in got)
+            got.clear()
+
+
 def test_states_timeouts_cancelling(kind, gate):
     with plait.Pool(1, kind=kind) as pool:
         running = pool.submit(gate.wait)
