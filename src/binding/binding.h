@@ -28,17 +28,18 @@
 enum { NAME_MODULE, NAME_QUALNAME, NAME_START, NAME_STOP, NAME_STEP, NAME_COUNT };
 
 typedef struct module_state {
-    PyTypeObject *pool_type;   /* PoolBase */
-    PyTypeObject *future_type; /* FutureBase */
-    PyTypeObject *map_type;    /* MapIterator */
-    PyObject *future_class;    /* plait.Future, told by plait._future; NULL before */
-    PyObject *broken_class;    /* plait.BrokenPool, likewise */
-    PyObject *travel;          /* the module plait._travel; NULL until needed */
+    PyTypeObject *pool_type;         /* PoolBase */
+    PyTypeObject *future_type;       /* FutureBase */
+    PyTypeObject *map_type;          /* MapIterator */
+    PyObject *future_class;          /* plait.Future, told by plait._future; NULL before */
+    PyObject *broken_class;          /* plait.BrokenPool, likewise */
+    PLAIT_ATOMIC(PyObject *) travel; /* the module plait._travel; NULL until needed */
     PyObject *foreign_types; /* dict: type -> int, what encode.c knows of types outside builtins */
     PyObject *names[NAME_COUNT];
     plait_mailbox_t notifier; /* watched futures that became final */
-    plait_sched_t **orphans;  /* handles of pools that are gone while their workers finish */
-    size_t orphan_count;
+    plait_prim_lock_t orphan_lock;
+    plait_sched_t **orphans; /* handles of pools that are gone while their workers finish */
+    size_t orphan_count;     /* guarded by orphan_lock, as the handles */
 } module_state;
 
 extern struct PyModuleDef plait_module_def;
@@ -188,6 +189,7 @@ typedef struct pool_core {
     PyObject *initializer;              /* thread kind: a callable without arguments, or NULL */
     PyObject *name_prefix;              /* thread kind: of the threads' names, or NULL */
     PLAIT_ATOMIC(uint32_t) interrupted; /* set once: what runs or still begins is interrupted */
+    PLAIT_ATOMIC(uint32_t) entered; /* workers that are past the initializer and have not left */
     /* guarded by lock */
     plait_prim_lock_t lock;
     struct worker_data *members; /* the workers that have entered, linked by next */
@@ -204,6 +206,7 @@ typedef struct worker_data {
     PyInterpreterState *interpreter;
     unsigned long thread_id; /* as Python's threading knows it */
     /* the worker's own */
+    bool entered;      /* counted in the core's */
     table_t functions; /* shipment id -> callable */
     kept_encoder_t encoder;
     unsigned helping; /* how many waiting calls lie on its stack */

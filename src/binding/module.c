@@ -16,9 +16,14 @@ module_state *state_of_type(PyTypeObject *type)
 
 PyObject *state_travel(module_state *state)
 {
-    if (state->travel == NULL)
-        state->travel = PyImport_ImportModule("plait._travel");
-    return state->travel;
+    PyObject *known = plait_atomic_load_acquire(&state->travel); /* pairs with the exchange */
+    if (known != NULL)
+        return known;
+    PyObject *imported = PyImport_ImportModule("plait._travel");
+    if (imported == NULL || plait_atomic_cas_acq_rel(&state->travel, &known, imported))
+        return imported;
+    Py_DECREF(imported); /* another thread was first */
+    return known;
 }
 
 /* ---- functions ---- */
@@ -67,6 +72,7 @@ static PyObject *module_after_fork(PyObject *module, PyObject *Py_UNUSED(ignored
 {
     module_state *state = state_of_module(module);
     plait_mailbox_init(&state->notifier);
+    state->orphan_lock.word = 0;
     state->orphans = NULL; /* theirs; what they own stays behind */
     state->orphan_count = 0;
     Py_RETURN_NONE;
@@ -191,7 +197,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->map_type);
     Py_VISIT(state->future_class);
     Py_VISIT(state->broken_class);
-    Py_VISIT(state->travel);
+    Py_VISIT(plait_atomic_load_relaxed(&state->travel)); /* relaxed: the world is stopped */
     Py_VISIT(state->foreign_types);
     return 0;
 }
@@ -204,7 +210,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->map_type);
     Py_CLEAR(state->future_class);
     Py_CLEAR(state->broken_class);
-    Py_CLEAR(state->travel);
+    Py_XDECREF(plait_atomic_swap_acq_rel(&state->travel, NULL));
     Py_CLEAR(state->foreign_types);
     for (size_t index = 0; index < NAME_COUNT; index++)
         Py_CLEAR(state->names[index]);
@@ -214,6 +220,7 @@ static int module_clear(PyObject *module)
 static void module_free(void *module)
 {
     module_clear(module);
+    PyMem_Free(state_of_module(module)->orphans);
 }
 
 static PyModuleDef_Slot module_slots[] = {

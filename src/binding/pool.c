@@ -36,33 +36,54 @@ int pool_check(pool_object *pool)
     return -1;
 }
 
+/* Whether the initializer's only reference is this pool's: not while a worker may still call it. One
+ * that was started and has not entered counts as living; nobody starts another one of a pool that
+ * cannot be reached. */
+static bool owns_initializer(pool_object *self)
+{
+    if (self->core == NULL || !self->handle || self->attached || forked(self->core))
+        return false;
+    unsigned living = plait_sched_living(self->core->sched);
+    return plait_atomic_load_seq_cst(&self->core->entered) == living;
+}
+
 static int pool_traverse(PyObject *object, visitproc visit, void *arg)
 {
     pool_object *self = (pool_object *)object;
     Py_VISIT(Py_TYPE(object));
-    if (self->core != NULL)
+    if (owns_initializer(self))
         Py_VISIT(self->core->initializer);
     return 0;
 }
 
 /* A pool that is gone still finishes what was submitted; its handle is kept until that is so, for
- * the exit of the interpreter to wait for. */
-static void add_orphan(module_state *state, plait_sched_t *sched)
+ * the exit of the interpreter to wait for. False without memory. */
+static bool add_orphan(module_state *state, plait_sched_t *sched)
 {
-    size_t kept = 0;
-    for (size_t index = 0; index < state->orphan_count; index++) {
-        if (plait_sched_living(state->orphans[index]) == 0)
-            plait_sched_release(state->orphans[index]);
-        else
-            state->orphans[kept++] = state->orphans[index];
+    plait_prim_lock(&state->orphan_lock);
+    size_t count = state->orphan_count + 1;
+    plait_sched_t **orphans = PyMem_Realloc(state->orphans, count * sizeof *orphans);
+    if (orphans != NULL) {
+        orphans[count - 1] = sched;
+        state->orphans = orphans;
+        state->orphan_count = count;
     }
-    state->orphan_count = kept;
-    plait_sched_t **orphans = PyMem_Realloc(state->orphans, (kept + 1) * sizeof *orphans);
-    if (orphans == NULL)
-        return; /* then the handle leaks, and nobody waits for it */
-    orphans[kept] = sched;
-    state->orphans = orphans;
-    state->orphan_count = kept + 1;
+    plait_prim_unlock(&state->orphan_lock);
+    return orphans != NULL;
+}
+
+/* Takes one out: any, or one whose workers have ended. NULL where there is none. */
+static plait_sched_t *take_orphan(module_state *state, bool any)
+{
+    plait_sched_t *taken = NULL;
+    plait_prim_lock(&state->orphan_lock);
+    for (size_t index = 0; taken == NULL && index < state->orphan_count; index++)
+        if (any || plait_sched_living(state->orphans[index]) == 0) {
+            taken = state->orphans[index];
+            state->orphans[index] = state->orphans[--state->orphan_count];
+        }
+    plait_prim_unlock(&state->orphan_lock);
+    return taken;
 }
 
 /* 0 once the workers have ended, -1 with an exception. */
@@ -82,15 +103,14 @@ static int join(plait_sched_t *sched)
 
 int pool_join_orphans(module_state *state)
 {
-    while (state->orphan_count > 0) {
-        plait_sched_t *sched = state->orphans[state->orphan_count - 1];
-        if (join(sched) < 0)
+    plait_sched_t *sched;
+    while ((sched = take_orphan(state, true)) != NULL) {
+        if (join(sched) < 0) {
+            add_orphan(state, sched);
             return -1;
-        state->orphan_count--;
+        }
         plait_sched_release(sched);
     }
-    PyMem_Free(state->orphans);
-    state->orphans = NULL;
     return 0;
 }
 
@@ -104,10 +124,14 @@ static void pool_dealloc(PyObject *object)
         plait_sched_release(self->core->sched);
     } else if (self->core != NULL && self->handle && !forked(self->core)) {
         plait_sched_close(self->core->sched);
-        if (plait_sched_living(self->core->sched) == 0)
-            plait_sched_release(self->core->sched);
+        module_state *state = state_of_type(type);
+        plait_sched_t *sched = self->core->sched;
+        if (plait_sched_living(sched) == 0)
+            plait_sched_release(sched);
         else
-            add_orphan(state_of_type(type), self->core->sched);
+            add_orphan(state, sched); /* without memory the handle leaks, and nobody waits for it */
+        while ((sched = take_orphan(state, false)) != NULL)
+            plait_sched_release(sched);
     }
     type->tp_free(object);
     Py_DECREF(type);

@@ -160,18 +160,23 @@ static int enter(plait_worker_t *worker)
         core_failed(data->core, data->state, "its initializer raised");
         return PLAIT_SYSTEM;
     }
+    data->entered = true;
+    plait_atomic_add_seq_cst(&data->core->entered, 1);
     return PLAIT_OK;
 }
 
 /* ---- leaving ---- */
 
+/* All at once, since letting go of them may run code that uses the table. */
 static void forget_functions(worker_data_t *data)
 {
+    table_t forgotten = data->functions;
     size_t position = 0;
     uint64_t id, function;
-    while (table_next(&data->functions, &position, &id, &function))
+    table_init(&data->functions);
+    while (table_next(&forgotten, &position, &id, &function))
         Py_DECREF((PyObject *)(uintptr_t)function);
-    table_fini(&data->functions);
+    table_fini(&forgotten);
 }
 
 static void leave(plait_worker_t *worker)
@@ -179,6 +184,8 @@ static void leave(plait_worker_t *worker)
     worker_data_t *data = plait_worker_data(worker);
     if (data == NULL)
         return;
+    if (data->entered)
+        plait_atomic_sub_seq_cst(&data->core->entered, 1);
     if (data->thread_state != NULL) {
         leave_members(data);
         forget_functions(data);

@@ -8,7 +8,9 @@ import contextlib
 import gc
 import os
 import sys
+import tempfile
 import threading
+import time
 import weakref
 from collections import deque
 from pathlib import Path
@@ -515,3 +517,107 @@ def test_the_face_of_the_package():
         plait.nothing  # noqa: B018
     assert list(plait.map(jobs.add, [1, 2], [3, 4], buffersize=1)) == [4, 6]
     assert plait.submit(jobs.add, 1, y=2).result(LONG) == 3
+
+
+# ---- what the garbage collector must find, or must leave alone ----
+
+
+class Holder:
+    """Leads back to the future of a call that it was given to, and does not travel."""
+
+    future = None
+
+    def __reduce__(self):
+        raise TypeError("stays here")
+
+
+@pytest.mark.parametrize("call", [jobs.same, jobs.fail_holding])
+@pytest.mark.parametrize("asked", [True, False])
+def test_a_future_and_what_leads_back_to_it(kind, call, asked):
+    """By its result, or by its exception's traceback."""
+    with plait.Pool(1, kind=kind) as pool:
+        holder = Holder()
+        watched = weakref.ref(holder)
+        holder.future = pool.submit(call, holder)
+        if asked:
+            holder.future.exception(LONG)
+        pool.submit(jobs.double, 1).result(LONG)
+        del holder
+        assert helpers.settles(lambda: gc.collect() * 0 or watched() is None, 20)
+
+
+def test_a_map_and_what_leads_back_to_it(kind):
+    with plait.Pool(1, kind=kind) as pool:
+        holder = Holder()
+        watched = weakref.ref(holder)
+        holder.results = pool.map(jobs.same, [0, holder, holder])
+        pool.submit(jobs.double, 1).result(LONG)
+        assert next(holder.results) == 0  # all of it has arrived, and is in the iterator's hands
+        del holder
+        assert helpers.settles(lambda: gc.collect() * 0 or watched() is None, 20)
+
+
+def test_an_owner_whose_method_prepares_its_workers(kind):
+    """The pool leads back to itself; a worker may be on its way into the method."""
+
+    class Owner:
+        def __init__(self, kind):
+            prepare = self.prepare if kind == "thread" else jobs.double
+            self.pool = plait.Pool(2, kind=kind, initializer=prepare, initargs=(1,))
+            self.futures = [self.pool.submit(jobs.double, n) for n in range(4)]
+
+        def prepare(self, _):
+            assert self.pool is not None
+
+    held = Holdings.now()
+    for turn in range(100 if kind == "thread" else 5):
+        owner = Owner(kind)
+        watched, futures = weakref.ref(owner), owner.futures
+        if turn % 2:
+            assert futures[0].result(LONG) == 0
+        del owner
+        gc.collect()
+        assert [future.result(LONG) for future in futures] == [0, 2, 4, 6]
+        assert helpers.settles(lambda: gc.collect() * 0 or watched() is None, 20)  # noqa: B023
+    assert settled(held, 40), (held, Holdings.now())
+
+
+def test_pools_that_go_when_others_go(kind):
+    """Letting go of a pool runs code, which lets go of a pool, and so on."""
+
+    class Link:
+        def __init__(self, pool):
+            self.pool = pool
+
+        def __call__(self):
+            pass
+
+    held = Holdings.now()
+    for _ in range(5):
+        pool = None
+        for _ in range(20 if kind == "thread" else 3):
+            link = Link(pool) if kind == "thread" else None
+            pool = plait.Pool(1, kind=kind, initializer=link)
+            pool.submit(jobs.double, 1)
+        del pool, link
+
+    def ended():
+        plait.Pool(1, kind=kind)  # with a pool that goes, those go whose workers have ended
+        return Holdings.now().threads <= held.threads
+
+    assert helpers.settles(ended), (held, Holdings.now())
+
+
+def test_a_worker_that_ends_while_it_watches_a_call_of_another_pool(kind):
+    """Its callbacks are called first."""
+
+    def watch(pool, path):
+        pool.submit(time.sleep, 0.3).add_done_callback(lambda _: open(path, "x").close())
+
+    with plait.Pool(1, kind=kind) as outer, tempfile.TemporaryDirectory() as folder:
+        outer.submit(jobs.double, 1).result(LONG)
+        for number in range(3):
+            path = Path(folder, str(number))
+            with plait.Pool(1, kind=kind) as pool:
+                pool.submit(watch, outer, os.fspath(path)).result(LONG)
+            assert kind == "thread" or path.exists()
