@@ -29,6 +29,7 @@ typedef struct check {
 } check_t;
 
 typedef struct parcel {
+    unsigned users;     /* the slot, and whoever looks at it: looking may let other threads in */
     PyObject *callable; /* NULL: recognised by its bytes only */
     shipment_t *shipment;
     check_t *checks;
@@ -36,8 +37,8 @@ typedef struct parcel {
 } parcel_t;
 
 struct shipper {
-    parcel_t parcels[REMEMBERED];
-    unsigned newest; /* the slot used last */
+    parcel_t *parcels[REMEMBERED]; /* NULL: empty */
+    unsigned newest;               /* the slot used last */
     kept_encoder_t encoder;
 };
 
@@ -278,13 +279,22 @@ shipper_t *shipper_new(module_state *state)
     return shipper;
 }
 
-static void parcel_clear(parcel_t *parcel)
+static void parcel_release(parcel_t *parcel)
 {
-    parcel_t old = *parcel;
-    *parcel = (parcel_t){0}; /* first: what follows may run code that ships */
-    shipment_release(old.shipment);
-    checks_free(old.checks, old.count);
-    Py_XDECREF(old.callable);
+    if (parcel == NULL || --parcel->users > 0)
+        return;
+    shipment_release(parcel->shipment);
+    checks_free(parcel->checks, parcel->count);
+    Py_XDECREF(parcel->callable);
+    PyMem_Free(parcel);
+}
+
+/* Takes the parcel over; what was in the slot goes last, since that may run code that ships. */
+static void put(shipper_t *shipper, unsigned slot, parcel_t *parcel)
+{
+    parcel_t *old = shipper->parcels[slot];
+    shipper->parcels[slot] = parcel;
+    parcel_release(old);
 }
 
 kept_encoder_t *shipper_encoder(shipper_t *shipper)
@@ -294,8 +304,8 @@ kept_encoder_t *shipper_encoder(shipper_t *shipper)
 
 void shipper_forget(shipper_t *shipper)
 {
-    for (size_t index = 0; shipper != NULL && index < REMEMBERED; index++)
-        parcel_clear(&shipper->parcels[index]);
+    for (unsigned slot = 0; shipper != NULL && slot < REMEMBERED; slot++)
+        put(shipper, slot, NULL);
 }
 
 void shipper_free(shipper_t *shipper)
@@ -316,25 +326,30 @@ static bool parcel_holds(const parcel_t *parcel)
 
 static shipment_t *find_by_identity(shipper_t *shipper, PyObject *callable)
 {
-    for (unsigned step = 0; step < REMEMBERED; step++) {
-        unsigned slot = (shipper->newest + REMEMBERED - step) % REMEMBERED;
-        parcel_t *parcel = &shipper->parcels[slot];
-        if (parcel->callable != callable)
-            continue;
-        if (parcel_holds(parcel)) {
-            shipment_retain(parcel->shipment);
-            return parcel->shipment;
-        }
-        parcel_clear(parcel);
+    shipment_t *shipment = NULL;
+    unsigned slot = shipper->newest, step = 0;
+    while (step < REMEMBERED &&
+           (shipper->parcels[slot] == NULL || shipper->parcels[slot]->callable != callable))
+        slot = (shipper->newest + REMEMBERED - ++step) % REMEMBERED;
+    if (step == REMEMBERED)
         return NULL;
+    parcel_t *parcel = shipper->parcels[slot];
+    parcel->users++;
+    if (parcel_holds(parcel)) {
+        shipment = parcel->shipment;
+        shipment_retain(shipment);
+    } else if (shipper->parcels[slot] == parcel) {
+        put(shipper, slot, NULL);
     }
-    return NULL;
+    parcel_release(parcel);
+    return shipment;
 }
 
 static shipment_t *find_by_bytes(shipper_t *shipper, const message_t *message)
 {
     for (unsigned slot = 0; slot < REMEMBERED; slot++) {
-        shipment_t *shipment = shipper->parcels[slot].shipment;
+        shipment_t *shipment =
+            shipper->parcels[slot] == NULL ? NULL : shipper->parcels[slot]->shipment;
         if (shipment != NULL && shipment->message.size == message->size &&
             memcmp(shipment->message.bytes, message->bytes, message->size) == 0) {
             shipment_retain(shipment);
@@ -347,24 +362,30 @@ static shipment_t *find_by_bytes(shipper_t *shipper, const message_t *message)
 static shipment_t *ship_anew(module_state *state, shipper_t *shipper, PyObject *callable)
 {
     message_t message;
-    if (encode_message(state, callable, &message) < 0)
-        return NULL;
-    size_t count = 0;
-    check_t *checks = take_fingerprint(state, callable, &count);
-    shipment_t *shipment = find_by_bytes(shipper, &message);
-    if (shipment == NULL)
-        shipment = shipment_new(&message);
-    message_clear(&message);
-    if (shipment == NULL) {
-        checks_free(checks, count);
+    shipment_t *shipment = NULL;
+    parcel_t *parcel = PyMem_Calloc(1, sizeof *parcel);
+    if (parcel == NULL) {
+        PyErr_NoMemory();
         return NULL;
     }
-    unsigned slot = (shipper->newest + 1) % REMEMBERED;
-    parcel_clear(&shipper->parcels[slot]);
+    parcel->users = 1;
+    /* Before it is encoded: what another thread changes meanwhile is then noticed next time. */
+    parcel->checks = take_fingerprint(state, callable, &parcel->count);
+    parcel->callable = parcel->checks == NULL ? NULL : Py_NewRef(callable);
+    if (encode_message(state, callable, &message) == 0) {
+        shipment = find_by_bytes(shipper, &message);
+        if (shipment == NULL)
+            shipment = shipment_new(&message);
+        message_clear(&message);
+    }
+    if (shipment == NULL) {
+        parcel_release(parcel);
+        return NULL;
+    }
     shipment_retain(shipment);
-    shipper->parcels[slot] =
-        (parcel_t){checks == NULL ? NULL : Py_NewRef(callable), shipment, checks, count};
-    shipper->newest = slot;
+    parcel->shipment = shipment;
+    shipper->newest = (shipper->newest + 1) % REMEMBERED;
+    put(shipper, shipper->newest, parcel);
     return shipment;
 }
 
