@@ -245,6 +245,25 @@ static inline plait_flat_value_t plait__flat_ref(size_t offset)
     return (PLAIT_FLAT_TAG_REF << 48) | (uint64_t)offset / 8;
 }
 
+/* Adds a body of `size` payload bytes, padded, which the caller knows not to be too big. As the
+ * functions below. */
+static inline int plait__flat_put_payload(plait_flat_writer_t *writer, uint64_t head,
+                                          const void *data, size_t size, plait_flat_value_t *value)
+{
+    size_t offset, padded = (size + 7) & ~(size_t)7;
+    int result = plait__flat_extend(writer, 8 + padded, &offset);
+    if (result != PLAIT_OK)
+        return result;
+    unsigned char *body = writer->base + offset;
+    /* Zeroes the last word, the padding's; without a payload that is the head's, written next. */
+    memset(body + padded, 0, 8);
+    memcpy(body, &head, sizeof head);
+    if (size > 0)
+        memcpy(body + 8, data, size);
+    *value = plait__flat_ref(offset);
+    return PLAIT_OK;
+}
+
 /* The functions below add one body and give the value that refers to it. They return PLAIT_OK,
  * PLAIT_NOMEM or PLAIT_TOO_BIG; after an error the writer is only good for reset and fini. */
 
@@ -258,6 +277,16 @@ int plait_flat_put_bytes(plait_flat_writer_t *writer, unsigned type, unsigned fl
  * that holds them. */
 int plait_flat_put_text(plait_flat_writer_t *writer, unsigned width, const void *data,
                         size_t length, plait_flat_value_t *value);
+
+/* Likewise, for width ASCII: the quick way to put many texts. */
+static inline int plait_flat_put_ascii(plait_flat_writer_t *writer, const void *data, size_t length,
+                                       plait_flat_value_t *value)
+{
+    if (length > writer->capacity - writer->used)
+        return plait_flat_put_text(writer, PLAIT_FLAT_ASCII, data, length, value);
+    return plait__flat_put_payload(writer, plait_flat_head(PLAIT_FLAT_STR, 0, length), data, length,
+                                   value);
+}
 
 /* A container of `words` values, all None until plait_flat_set fills them in. `length` is what the
  * head says (for DICT: words / 2). */
@@ -378,6 +407,19 @@ static inline int plait_flat_get(const plait_flat_reader_t *reader, plait_flat_v
 /* Whether the code points are what the width promises (also: not all would fit the next narrower
  * one). PLAIT_OK or PLAIT_CORRUPT. */
 int plait_flat_check_text(const plait_flat_body_t *body);
+
+/* Likewise, for a text of width ASCII, and quicker. */
+static inline bool plait_flat_is_ascii(const plait_flat_body_t *body)
+{
+    uint64_t bits = 0;
+    for (size_t i = 0; i < body->byte_count;
+         i += sizeof bits) { /* with the padding, which is zero */
+        uint64_t word;
+        memcpy(&word, body->bytes + i, sizeof word);
+        bits |= word;
+    }
+    return (bits & UINT64_C(0x8080808080808080)) == 0;
+}
 
 /* Word `index` (< body->words) of a body of values. */
 static inline plait_flat_value_t plait_flat_word(const plait_flat_body_t *body, size_t index)

@@ -81,6 +81,7 @@ typedef struct encoder {
     module_state *state;
     plait_flat_writer_t writer;
     table_t memo; /* object address -> value of its body; holds a reference to each */
+    bool alone;   /* the object whose container is opened next cannot be met again */
 } encoder_t;
 
 void encoder_init(encoder_t *encoder, module_state *state);

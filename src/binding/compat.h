@@ -11,13 +11,14 @@
 #error "plait needs CPython 3.12 or later"
 #endif
 
-/* Whether there are just so many references to the object. Never claimed without a GIL. */
+/* Whether there are just so many references to the object. Without a GIL that can be told of those
+ * that belong to the calling thread and that no other thread has ever referred to. */
 static inline int has_references(PyObject *object, Py_ssize_t count)
 {
 #ifdef Py_GIL_DISABLED
-    (void)object;
-    (void)count;
-    return 0;
+    return _Py_IsOwnedByCurrentThread(object) &&
+           _Py_atomic_load_uint32_relaxed(&object->ob_ref_local) == (uint32_t)count &&
+           _Py_atomic_load_ssize_relaxed(&object->ob_ref_shared) == 0;
 #else
     return Py_REFCNT(object) == count;
 #endif

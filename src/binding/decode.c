@@ -21,7 +21,8 @@ int decoder_open(decoder_t *decoder, module_state *state, const message_t *messa
     table_init(&decoder->memo);
     decoder->budget = 0;
     if (message->bytes == NULL) {
-        decoder->reader = (plait_flat_reader_t){.root = message->root};
+        decoder->reader = (plait_flat_reader_t){.size = sizeof(plait_flat_header_t), /* no bodies */
+                                                .root = message->root};
         return 0;
     }
     int result = plait_flat_open(&decoder->reader, message->bytes, message->size);
@@ -67,11 +68,30 @@ static PyObject *decode_big_int(const plait_flat_body_t *body)
     return number;
 }
 
+/* More than one character: single ones are the interpreter's own. */
+static inline PyObject *decode_ascii(const plait_flat_body_t *body)
+{
+    if (!plait_flat_is_ascii(body))
+        return corrupt("its text");
+    PyObject *text = PyUnicode_New((Py_ssize_t)body->length, 127);
+    if (text != NULL)
+        memcpy(PyUnicode_1BYTE_DATA(text), body->bytes, body->byte_count);
+    return text;
+}
+
+static inline bool is_ascii(const plait_flat_body_t *body)
+{
+    return body->type == PLAIT_FLAT_STR && body->flags <= PLAIT_FLAT_FLAG_SHARED &&
+           body->length > 1;
+}
+
 static PyObject *decode_text(const plait_flat_body_t *body)
 {
     static const int kinds[] = {PyUnicode_1BYTE_KIND, PyUnicode_1BYTE_KIND, PyUnicode_2BYTE_KIND,
                                 PyUnicode_4BYTE_KIND};
     unsigned width = body->flags >> PLAIT_FLAT_WIDTH_SHIFT & 3;
+    if (is_ascii(body))
+        return decode_ascii(body);
     if (width == PLAIT_FLAT_UCS4 && plait_flat_check_text(body) != PLAIT_OK)
         return corrupt("its text");
     return PyUnicode_FromKindAndData(kinds[width], body->bytes, (Py_ssize_t)body->length);
@@ -86,6 +106,8 @@ static PyObject *decode_number(const plait_flat_body_t *body)
 }
 
 /* ---- containers ---- */
+
+static PyObject *decode_ref(decoder_t *decoder, plait_flat_value_t value);
 
 /* A shared tuple that is being filled, as long as nothing that can change lies between it and what
  * is being decoded now. No program can make a tuple that reaches itself through immutable objects
@@ -103,20 +125,12 @@ static bool is_open(const decoder_t *decoder, plait_flat_value_t value)
     return false;
 }
 
-static PyObject *decode_word(decoder_t *decoder, const plait_flat_body_t *body, size_t index)
+static inline PyObject *decode_word(decoder_t *decoder, const plait_flat_body_t *body, size_t index)
 {
-    return decode_value(decoder, plait_flat_word(body, index));
-}
-
-/* An item of a list or a value of a dictionary: cycles through these are fine. */
-static PyObject *decode_mutable_word(decoder_t *decoder, const plait_flat_body_t *body,
-                                     size_t index)
-{
-    open_tuple_t *open = decoder->open;
-    decoder->open = NULL;
-    PyObject *item = decode_word(decoder, body, index);
-    decoder->open = open;
-    return item;
+    plait_flat_value_t value = plait_flat_word(body, index);
+    if (plait_flat_is_int(value))
+        return PyLong_FromLongLong(plait_flat_to_int(value));
+    return plait_flat_is_ref(value) ? decode_ref(decoder, value) : decode_value(decoder, value);
 }
 
 static PyObject *decode_tuple(decoder_t *decoder, plait_flat_value_t value,
@@ -146,20 +160,25 @@ static PyObject *decode_tuple(decoder_t *decoder, plait_flat_value_t value,
     return tuple;
 }
 
+/* Cycles through lists, and through the values of dictionaries, are fine. */
 static PyObject *decode_list(decoder_t *decoder, plait_flat_value_t value,
                              const plait_flat_body_t *body)
 {
+    open_tuple_t *open = decoder->open;
     PyObject *list = PyList_New((Py_ssize_t)body->words);
     if (list == NULL || remember(decoder, value, body->flags, list) < 0)
         goto fail;
+    decoder->open = NULL;
     for (size_t index = 0; index < body->words; index++) {
-        PyObject *item = decode_mutable_word(decoder, body, index);
+        PyObject *item = decode_word(decoder, body, index);
         if (item == NULL)
             goto fail;
         PyList_SET_ITEM(list, (Py_ssize_t)index, item);
     }
+    decoder->open = open;
     return list;
 fail:
+    decoder->open = open;
     Py_XDECREF(list);
     return NULL;
 }
@@ -188,12 +207,15 @@ fail:
 static PyObject *decode_dict(decoder_t *decoder, plait_flat_value_t value,
                              const plait_flat_body_t *body)
 {
+    open_tuple_t *open = decoder->open;
     PyObject *dict = PyDict_New();
     if (dict == NULL || remember(decoder, value, body->flags, dict) < 0)
         goto fail;
     for (size_t index = 0; index + 1 < body->words; index += 2) {
         PyObject *key = decode_word(decoder, body, index);
-        PyObject *item = key == NULL ? NULL : decode_mutable_word(decoder, body, index + 1);
+        decoder->open = NULL;
+        PyObject *item = key == NULL ? NULL : decode_word(decoder, body, index + 1);
+        decoder->open = open;
         int status = item == NULL ? -1 : PyDict_SetItem(dict, key, item);
         Py_XDECREF(key);
         Py_XDECREF(item);
@@ -402,22 +424,49 @@ static PyObject *decode_body(decoder_t *decoder, plait_flat_value_t value,
     return object;
 }
 
-static PyObject *decode_ref(decoder_t *decoder, plait_flat_value_t value)
+/* A container of so many parts is made with the garbage collector paused, which would look at those
+ * made so far again and again and find nothing. Not without a GIL: there other threads may be
+ * about to switch it off themselves. */
+#define PAUSING_WORDS 512
+
+static bool pause_collector(const plait_flat_body_t *body)
 {
-    uint64_t known;
-    if (decoder->memo.count > 0 && table_get(&decoder->memo, value, &known))
-        return is_open(decoder, value) ? corrupt("a tuple inside itself")
-                                       : Py_NewRef((PyObject *)(uintptr_t)known);
-    plait_flat_body_t body;
-    if (decoder->reader.base == NULL || plait_flat_get(&decoder->reader, value, &body) != PLAIT_OK)
-        return corrupt("a reference");
-    if (plait_flat_charge(&decoder->budget, &body) != PLAIT_OK)
-        return corrupt("more parts than it has room for");
+#ifdef Py_GIL_DISABLED
+    (void)body;
+    return false;
+#else
+    return body->words >= PAUSING_WORDS && PyGC_Disable() == 1;
+#endif
+}
+
+/* What is neither a short way's nor known. Apart, so that it does not slow down the short ways. */
+static __attribute__((noinline)) PyObject *
+decode_body_deeper(decoder_t *decoder, plait_flat_value_t value, const plait_flat_body_t *body)
+{
     if (Py_EnterRecursiveCall(" while decoding a value from another worker"))
         return NULL;
-    PyObject *object = decode_body(decoder, value, &body);
+    bool paused = pause_collector(body);
+    PyObject *object = decode_body(decoder, value, body);
+    if (paused)
+        PyGC_Enable();
     Py_LeaveRecursiveCall();
     return object;
+}
+
+static PyObject *decode_ref(decoder_t *decoder, plait_flat_value_t value)
+{
+    plait_flat_body_t body;
+    uint64_t known;
+    if (plait_flat_get(&decoder->reader, value, &body) != PLAIT_OK)
+        return corrupt("a reference");
+    bool shared = (body.flags & PLAIT_FLAT_FLAG_SHARED) != 0;
+    if (shared && table_get(&decoder->memo, value, &known))
+        return is_open(decoder, value) ? corrupt("a tuple inside itself")
+                                       : Py_NewRef((PyObject *)(uintptr_t)known);
+    if (plait_flat_charge(&decoder->budget, &body) != PLAIT_OK)
+        return corrupt("more parts than it has room for");
+    return !shared && is_ascii(&body) ? decode_ascii(&body)
+                                      : decode_body_deeper(decoder, value, &body);
 }
 
 PyObject *decode_value(decoder_t *decoder, plait_flat_value_t value)

@@ -8,7 +8,8 @@
  */
 #include "binding/encode_internal.h"
 
-static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t *value);
+static int encode_deeper(encoder_t *encoder, PyObject *object, bool alone,
+                         plait_flat_value_t *value);
 
 void message_clear(message_t *message)
 {
@@ -86,6 +87,18 @@ int remember(encoder_t *encoder, PyObject *object, plait_flat_value_t value)
 
 /* ---- leaves ---- */
 
+/* Most numbers are their own value, which takes neither a body nor the memo. */
+static inline bool encode_immediate(PyObject *object, plait_flat_value_t *value)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    if (type == &PyLong_Type && PyUnstable_Long_IsCompact((PyLongObject *)object)) {
+        Py_ssize_t number = PyUnstable_Long_CompactValue((PyLongObject *)object);
+        *value = plait_flat_int(number);
+        return plait_flat_int_fits(number);
+    }
+    return type == &PyFloat_Type && plait_flat_from_double(PyFloat_AS_DOUBLE(object), value);
+}
+
 static bool is_leaf(PyTypeObject *type)
 {
     return type == &PyUnicode_Type || type == &PyBytes_Type || type == &PyByteArray_Type ||
@@ -123,13 +136,6 @@ done:
 
 static int encode_int(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
-    if (PyUnstable_Long_IsCompact((PyLongObject *)object)) {
-        Py_ssize_t number = PyUnstable_Long_CompactValue((PyLongObject *)object);
-        if (plait_flat_int_fits(number)) {
-            *value = plait_flat_int(number);
-            return 0;
-        }
-    }
     int overflow;
     long long number = PyLong_AsLongLongAndOverflow(object, &overflow);
     if (overflow == 0 && plait_flat_int_fits(number)) {
@@ -141,22 +147,27 @@ static int encode_int(encoder_t *encoder, PyObject *object, plait_flat_value_t *
 
 static int encode_float(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
-    double number = PyFloat_AS_DOUBLE(object);
-    if (plait_flat_from_double(number, value))
-        return 0;
+    double number = PyFloat_AS_DOUBLE(object); /* a NaN whose bits look like a tag */
     int result =
         plait_flat_put_bytes(&encoder->writer, PLAIT_FLAT_FLOAT, 0, &number, sizeof number, value);
     return result == PLAIT_OK ? 0 : put_failed(result);
 }
 
+static inline int encode_ascii(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+{
+    int result = plait_flat_put_ascii(&encoder->writer, PyUnicode_1BYTE_DATA(object),
+                                      (size_t)PyUnicode_GET_LENGTH(object), value);
+    return result == PLAIT_OK ? 0 : put_failed(result);
+}
+
 static int encode_text(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
-    unsigned width = PyUnicode_IS_ASCII(object)                       ? PLAIT_FLAT_ASCII
-                     : PyUnicode_KIND(object) == PyUnicode_1BYTE_KIND ? PLAIT_FLAT_LATIN1
-                     : PyUnicode_KIND(object) == PyUnicode_2BYTE_KIND ? PLAIT_FLAT_UCS2
-                                                                      : PLAIT_FLAT_UCS4;
-    int result = plait_flat_put_text(&encoder->writer, width, PyUnicode_DATA(object),
-                                     (size_t)PyUnicode_GET_LENGTH(object), value);
+    if (PyUnicode_IS_ASCII(object))
+        return encode_ascii(encoder, object, value);
+    unsigned kind = PyUnicode_KIND(object); /* 1, 2 or 4 */
+    int result =
+        plait_flat_put_text(&encoder->writer, kind < 4 ? kind : PLAIT_FLAT_UCS4,
+                            PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object), value);
     return result == PLAIT_OK ? 0 : put_failed(result);
 }
 
@@ -167,6 +178,20 @@ int encode_bytes(encoder_t *encoder, unsigned type, const void *data, Py_ssize_t
     return result == PLAIT_OK ? 0 : put_failed(result);
 }
 
+/* `references`: how many the object has if nothing in the graph but its container refers to it: one,
+ * and those that callers hold meanwhile. Such an object cannot be met again, and is neither looked
+ * up nor remembered. */
+static inline int encode_value(encoder_t *encoder, PyObject *object, Py_ssize_t references,
+                               plait_flat_value_t *value)
+{
+    if (encode_immediate(object, value))
+        return 0;
+    bool alone = has_references(object, references);
+    if (alone && PyUnicode_CheckExact(object) && PyUnicode_IS_ASCII(object))
+        return encode_ascii(encoder, object, value);
+    return encode_deeper(encoder, object, alone, value);
+}
+
 /* ---- containers: reserved first and remembered, then filled, so that cycles end ---- */
 
 int open_container(encoder_t *encoder, PyObject *object, unsigned type, size_t words, size_t length,
@@ -175,17 +200,23 @@ int open_container(encoder_t *encoder, PyObject *object, unsigned type, size_t w
     int result = plait_flat_put_words(&encoder->writer, type, words, length, value);
     if (result != PLAIT_OK)
         return put_failed(result);
-    /* one reference is encode_value's, and the other its container's: see there */
-    return has_references(object, 2) ? 0 : remember(encoder, object, *value);
+    return encoder->alone ? 0 : remember(encoder, object, *value);
+}
+
+/* One item, which has so many references if nothing else in the graph refers to it. */
+static inline int put_item(encoder_t *encoder, PyObject *item, Py_ssize_t references,
+                           plait_flat_value_t container, size_t index)
+{
+    plait_flat_value_t value;
+    int status = encode_value(encoder, item, references, &value);
+    if (status == 0)
+        plait_flat_set(&encoder->writer, container, index, value);
+    return status;
 }
 
 int encode_item(encoder_t *encoder, PyObject *item, plait_flat_value_t container, size_t index)
 {
-    plait_flat_value_t value;
-    int status = encode_value(encoder, item, &value);
-    if (status == 0)
-        plait_flat_set(&encoder->writer, container, index, value);
-    return status;
+    return put_item(encoder, item, 1, container, index);
 }
 
 static int encode_tuple(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
@@ -194,7 +225,7 @@ static int encode_tuple(encoder_t *encoder, PyObject *object, plait_flat_value_t
     int status =
         open_container(encoder, object, PLAIT_FLAT_TUPLE, (size_t)count, (size_t)count, value);
     for (Py_ssize_t index = 0; status == 0 && index < count; index++)
-        status = encode_item(encoder, PyTuple_GET_ITEM(object, index), *value, (size_t)index);
+        status = put_item(encoder, PyTuple_GET_ITEM(object, index), 1, *value, (size_t)index);
     return status;
 }
 
@@ -217,12 +248,12 @@ static int encode_list(encoder_t *encoder, PyObject *object, plait_flat_value_t 
             PyErr_Clear();
             return raise_changed(object);
         }
-        status = encode_item(encoder, item, *value, (size_t)index);
+        status = put_item(encoder, item, 2, *value, (size_t)index);
         Py_DECREF(item);
 #else
         if (index >= PyList_GET_SIZE(object))
             return raise_changed(object);
-        status = encode_item(encoder, PyList_GET_ITEM(object, index), *value, (size_t)index);
+        status = put_item(encoder, PyList_GET_ITEM(object, index), 1, *value, (size_t)index);
 #endif
     }
     return status;
@@ -237,25 +268,25 @@ static int encode_set(encoder_t *encoder, PyObject *object, unsigned type,
     Py_ssize_t count = PyList_GET_SIZE(items);
     int status = open_container(encoder, object, type, (size_t)count, (size_t)count, value);
     for (Py_ssize_t index = 0; status == 0 && index < count; index++)
-        status = encode_item(encoder, PyList_GET_ITEM(items, index), *value, (size_t)index);
+        status = put_item(encoder, PyList_GET_ITEM(items, index), 2, *value, (size_t)index);
     Py_DECREF(items);
     return status;
 }
 
 /* One entry of a dictionary. Encoding the key can run Python code only if it is not a plain leaf,
  * and that code may take the item away. */
-static int encode_entry(encoder_t *encoder, PyObject *key, PyObject *item, plait_flat_value_t dict,
-                        size_t index)
+static int encode_entry(encoder_t *encoder, PyObject *key, PyObject *item, Py_ssize_t references,
+                        plait_flat_value_t dict, size_t index)
 {
     if (is_leaf(Py_TYPE(key)) || PyLong_CheckExact(key)) {
-        int status = encode_item(encoder, key, dict, index);
-        return status == 0 ? encode_item(encoder, item, dict, index + 1) : status;
+        int status = put_item(encoder, key, references, dict, index);
+        return status == 0 ? put_item(encoder, item, references, dict, index + 1) : status;
     }
     Py_INCREF(key);
     Py_INCREF(item);
-    int status = encode_item(encoder, key, dict, index);
+    int status = put_item(encoder, key, references + 1, dict, index);
     if (status == 0)
-        status = encode_item(encoder, item, dict, index + 1);
+        status = put_item(encoder, item, references + 1, dict, index + 1);
     Py_DECREF(key);
     Py_DECREF(item);
     return status;
@@ -267,8 +298,10 @@ static int encode_dict(encoder_t *encoder, PyObject *object, plait_flat_value_t 
     PyObject *items = PyDict_Copy(object); /* nobody else can change the copy meanwhile */
     if (items == NULL)
         return -1;
+    const Py_ssize_t references = 2;
 #else
     PyObject *items = object;
+    const Py_ssize_t references = 1;
 #endif
     Py_ssize_t count = PyDict_GET_SIZE(items), position = 0;
     size_t index = 0;
@@ -276,8 +309,9 @@ static int encode_dict(encoder_t *encoder, PyObject *object, plait_flat_value_t 
         open_container(encoder, object, PLAIT_FLAT_DICT, (size_t)count * 2, (size_t)count, value);
     PyObject *key, *item;
     for (; status == 0 && PyDict_Next(items, &position, &key, &item); index += 2) {
-        status = index < (size_t)count * 2 ? encode_entry(encoder, key, item, *value, index)
-                                           : raise_changed(object);
+        status = index < (size_t)count * 2
+                     ? encode_entry(encoder, key, item, references, *value, index)
+                     : raise_changed(object);
         if (status == 0 && PyDict_GET_SIZE(items) != count)
             status = raise_changed(object);
     }
@@ -365,19 +399,17 @@ static bool encode_constant(PyObject *object, plait_flat_value_t *value)
     return which != PLAIT_FLAT_CONST_COUNT;
 }
 
-/* What nothing but its container refers to cannot be met again: it is neither looked up nor
- * remembered. That needs the caller of the outermost encode_value to hold a reference of its own.
- */
-static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
+/* What is neither a number nor a text that is alone. */
+static __attribute__((noinline)) int encode_deeper(encoder_t *encoder, PyObject *object, bool alone,
+                                                   plait_flat_value_t *value)
 {
     PyTypeObject *type = Py_TYPE(object);
+    if (encode_constant(object, value))
+        return 0;
     if (type == &PyLong_Type)
         return encode_int(encoder, object, value);
     if (type == &PyFloat_Type)
         return encode_float(encoder, object, value);
-    if (encode_constant(object, value))
-        return 0;
-    bool alone = has_references(object, 1);
     if (!alone && encoder->memo.count > 0 &&
         table_get(&encoder->memo, (uint64_t)(uintptr_t)object, value)) {
         plait_flat_mark_shared(&encoder->writer, *value);
@@ -390,6 +422,7 @@ static int encode_value(encoder_t *encoder, PyObject *object, plait_flat_value_t
     if (Py_EnterRecursiveCall(" while encoding a value for another worker"))
         return -1;
     Py_INCREF(object); /* Python code that runs in between may drop it from its container */
+    encoder->alone = alone;
     int status = encode_container(encoder, object, type, value);
     Py_DECREF(object);
     Py_LeaveRecursiveCall();
@@ -455,9 +488,7 @@ static int encode_pickle(encoder_t *encoder, PyObject *object, plait_flat_value_
 int encode_object(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
     size_t start = plait_flat_writer_mark(&encoder->writer);
-    Py_INCREF(object); /* an argument may be borrowed from a frame: see encode_value */
-    int status = encode_value(encoder, object, value);
-    Py_DECREF(object);
+    int status = encode_value(encoder, object, NEVER_ALONE, value);
     forget(encoder);
     if (status != NOT_NATIVE)
         return status;
@@ -473,11 +504,8 @@ static int encode_call_natively(encoder_t *encoder, PyObject *const *args, Py_ss
     int status = result == PLAIT_OK ? 0 : put_failed(result);
     if (status == 0 && keyword_names != NULL)
         status = encode_item(encoder, keyword_names, *value, 0);
-    for (Py_ssize_t index = 0; status == 0 && index < count; index++) {
-        Py_INCREF(args[index]); /* see encode_value */
-        status = encode_item(encoder, args[index], *value, (size_t)index + 1);
-        Py_DECREF(args[index]);
-    }
+    for (Py_ssize_t index = 0; status == 0 && index < count; index++)
+        status = put_item(encoder, args[index], NEVER_ALONE, *value, (size_t)index + 1);
     return status;
 }
 

@@ -7,14 +7,18 @@
 /* Besides 0 and -1 (with an exception): part of the object is not native. No exception is set. */
 #define NOT_NATIVE 1
 
+/* For encode_value: an object that may be referred to from where reference counts do not tell, as from
+ * a frame that has borrowed it. Immortal objects have 2^32 - 1 references and less; none has 0. */
+#define NEVER_ALONE 0
+
 /* An instance of a type outside builtins. 0, -1 or NOT_NATIVE, as the rest. */
 int encode_foreign(encoder_t *encoder, PyObject *object, plait_flat_value_t *value);
 
-/* Reserves a container of `words` values and remembers that it is the object's. */
+/* Reserves a container of `words` values and remembers, if need be, that it is the object's. */
 int open_container(encoder_t *encoder, PyObject *object, unsigned type, size_t words, size_t length,
                    plait_flat_value_t *value);
 
-/* Encodes one item of a container that is open. */
+/* Encodes one item of a container that is open, to which only that container refers, or others too. */
 int encode_item(encoder_t *encoder, PyObject *item, plait_flat_value_t container, size_t index);
 
 /* A body of bytes. */

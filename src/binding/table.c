@@ -28,9 +28,10 @@ void table_fini(table_t *table)
 
 void table_clear(table_t *table)
 {
-    if (table->capacity > KEPT_CAPACITY)
-        table_fini(table);
-    else if (table->capacity > 0 && table->count > 0)
+    if (table->capacity > KEPT_CAPACITY || table->count < table->capacity / 8)
+        table_fini(
+            table); /* clearing costs by capacity, and must not cost much more than adding did */
+    else if (table->capacity > 0)
         memset(table->entries, 0, table->capacity * sizeof *table->entries);
     table->count = 0;
 }

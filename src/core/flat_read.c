@@ -111,7 +111,7 @@ int plait_flat_check_text(const plait_flat_body_t *body)
     bool good = false;
     switch ((body->flags >> PLAIT_FLAT_WIDTH_SHIFT) & 3) {
     case PLAIT_FLAT_ASCII:
-        good = any_bits(body, UINT64_C(0x8080808080808080)) == 0;
+        good = plait_flat_is_ascii(body);
         break;
     case PLAIT_FLAT_LATIN1:
         good = any_bits(body, UINT64_C(0x8080808080808080)) != 0;

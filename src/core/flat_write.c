@@ -83,31 +83,12 @@ int plait__flat_grow(plait_flat_writer_t *writer, size_t extra)
     return PLAIT_OK;
 }
 
-/* The body of `size` payload bytes that put_bytes and put_text share. */
-static inline int put_payload(plait_flat_writer_t *writer, uint64_t head, const void *data,
-                              size_t size, plait_flat_value_t *value)
-{
-    size_t offset;
-    size_t padded = pad(size);
-    int result = plait__flat_extend(writer, 8 + padded, &offset);
-    if (result != PLAIT_OK)
-        return result;
-    unsigned char *body = writer->base + offset;
-    /* Zeroes the last word, the padding's; without a payload that is the head's, written next. */
-    store(body + padded, 0);
-    store(body, head);
-    if (size > 0)
-        memcpy(body + 8, data, size);
-    *value = plait__flat_ref(offset);
-    return PLAIT_OK;
-}
-
 int plait_flat_put_bytes(plait_flat_writer_t *writer, unsigned type, unsigned flags,
                          const void *data, size_t size, plait_flat_value_t *value)
 {
     if (size > UNITS_MAX)
         return PLAIT_TOO_BIG;
-    return put_payload(writer, plait_flat_head(type, flags, size), data, size, value);
+    return plait__flat_put_payload(writer, plait_flat_head(type, flags, size), data, size, value);
 }
 
 int plait_flat_put_text(plait_flat_writer_t *writer, unsigned width, const void *data,
@@ -117,7 +98,7 @@ int plait_flat_put_text(plait_flat_writer_t *writer, unsigned width, const void 
         return PLAIT_TOO_BIG;
     size_t size = length << plait__flat_shapes[PLAIT_FLAT_STR].shift[width & 3];
     uint64_t head = plait_flat_head(PLAIT_FLAT_STR, (width & 3) << PLAIT_FLAT_WIDTH_SHIFT, length);
-    return put_payload(writer, head, data, size, value);
+    return plait__flat_put_payload(writer, head, data, size, value);
 }
 
 int plait_flat_put_words(plait_flat_writer_t *writer, unsigned type, size_t words, size_t length,

@@ -322,6 +322,9 @@ static inline int graph_put_body(graph_node_t *node, plait_flat_writer_t *writer
 {
     void *data;
     int result;
+    if (node->type == PLAIT_FLAT_STR && node->flags >> PLAIT_FLAT_WIDTH_SHIFT == PLAIT_FLAT_ASCII &&
+        node->length % 2 == 0) /* the two ways are one */
+        return plait_flat_put_ascii(writer, node->data, node->length, &node->written);
     if (node->type == PLAIT_FLAT_STR)
         return plait_flat_put_text(writer, node->flags >> PLAIT_FLAT_WIDTH_SHIFT, node->data,
                                    node->length, &node->written);

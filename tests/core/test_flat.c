@@ -278,6 +278,7 @@ TEST(too_big)
         CHECK_EQ(plait_flat_put_bytes(&writer, PLAIT_FLAT_BYTES, 0, "", size, &value),
                  PLAIT_TOO_BIG);
         CHECK_EQ(plait_flat_put_text(&writer, PLAIT_FLAT_UCS4, "", size, &value), PLAIT_TOO_BIG);
+        CHECK_EQ(plait_flat_put_ascii(&writer, "", size, &value), PLAIT_TOO_BIG);
         CHECK_EQ(plait_flat_put_words(&writer, PLAIT_FLAT_LIST, size, size, &value), PLAIT_TOO_BIG);
         CHECK_EQ(plait_flat_put_buffer(&writer, 0, size, &data, &value), PLAIT_TOO_BIG);
     }

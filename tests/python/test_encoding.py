@@ -165,6 +165,34 @@ def test_what_is_shared_stays_shared(shared):
     assert type(made[0]) is type(shared)
 
 
+# How to put something into a container, and how to get it out.
+HOLDERS = {
+    "list": (lambda x: [x], lambda held: held[0]),
+    "tuple": (lambda x: (x,), lambda held: held[0]),
+    "set": (lambda x: {x}, lambda held: next(iter(held))),
+    "frozenset": (lambda x: frozenset([x]), lambda held: next(iter(held))),
+    "key": (lambda x: {x: 0}, lambda held: next(iter(held))),
+    "value": (lambda x: {0: x}, lambda held: held[0]),
+}
+
+
+@pytest.mark.parametrize("one", HOLDERS)
+@pytest.mark.parametrize("other", HOLDERS)
+def test_what_only_two_containers_hold_stays_shared(one, other):
+    """No variable refers to it while it is encoded: reference counts must not deceive."""
+    for make in (
+        lambda: "text" * 9,
+        lambda: b"bytes" * 9,
+        lambda: (1, "t"),
+        lambda: chr(0x1F9F5) * 3,
+    ):
+        shared = make()
+        pair = [HOLDERS[one][0](shared), HOLDERS[other][0](shared)]
+        del shared
+        made = encoded(pair)
+        assert HOLDERS[one][1](made[0]) is HOLDERS[other][1](made[1])
+
+
 def test_what_is_equal_but_not_shared_stays_apart():
     made = encoded([[1], [1], bytearray(b"x"), bytearray(b"x")])
     assert made[0] is not made[1]

@@ -1,5 +1,6 @@
 """The limits of the flat format: what cannot travel, and messages that are no messages."""
 
+import gc
 import os
 import pickle
 import struct
@@ -221,6 +222,39 @@ else:
 """
     lines = helpers.run_quietly(script, message_of(*words).hex())
     assert lines[0].startswith(("refused", "made")), lines
+
+
+@pytest.mark.parametrize("length", [1, 2, 8, 9, 40])
+def test_a_text_that_is_not_of_its_width_is_refused_or_made_good(length):
+    text = "x" * length
+    message = bytearray(_plait._encode([text]))
+    at = message.index(text.encode())
+    for place in (at, at + length - 1):
+        bad = bytearray(message)
+        bad[place] |= 0x80
+        try:
+            (made,) = _plait._decode(bytes(bad))
+        except ValueError:
+            continue
+        assert not made.isascii()  # one that says so and is not would crash what trusts it
+
+
+def test_the_collector_is_on_after_decoding_if_it_was_before():
+    good = _plait._encode([(n, []) for n in range(5_000)])
+    bad = bytearray(good)
+    bad[-8:] = struct.pack("<Q", word_of(1 << 40))
+    assert gc.isenabled()
+    _plait._decode(good)
+    assert gc.isenabled()
+    with pytest.raises(ValueError, match="malformed"):
+        _plait._decode(bytes(bad))
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        _plait._decode(good)
+        assert not gc.isenabled()
+    finally:
+        gc.enable()
 
 
 @pytest.mark.parametrize("what", ["list", "dict", "tuple-free-list"])
