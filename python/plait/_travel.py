@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 
 import cloudpickle
 
+from plait import _initial
 from plait._errors import RemoteError
 
 # ---- pickles ----
@@ -42,7 +43,7 @@ def _dump(obj: object, buffers: list[pickle.PickleBuffer]) -> bytes:
 
 def loads(data: bytes, buffers: tuple[Any, ...] = ()) -> Any:
     """The object that dumps() was given."""
-    if b"_class_setstate" in data:
+    if b"_class_setstate" in data or (_initial.exists() and b"_function_setstate" in data):
         return _Unpickler(io.BytesIO(data), buffers=buffers).load()
     return pickle.loads(data, buffers=buffers)
 
@@ -52,7 +53,8 @@ _arrived: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 class _Unpickler(pickle.Unpickler):
-    """Leaves a class that began here as it is when an instance of it comes back.
+    """Gives functions what an initializer left behind for them, and leaves a class that began here
+    as it is when an instance of it comes back.
 
     cloudpickle recognises the class by its tracker id, but then sets all its attributes to what
     they were when the class was sent. That is right where the class arrived, and takes updates
@@ -88,6 +90,12 @@ def _class_setstate(made: type, state: Any) -> type:
     return updated
 
 
+def _function_setstate(function: FunctionType, state: Any) -> None:
+    came = dict(state[1]["__globals__"])
+    cloudpickle.cloudpickle._function_setstate(function, state)
+    _initial.adopt(function.__globals__, came)
+
+
 def _same(old: Any, new: Any) -> bool:
     """Whether what a class has and what came for it are alike; when in doubt, not."""
     if type(old) is not type(new):
@@ -111,6 +119,7 @@ _replacements = {
     "_make_skeleton_class": _make_skeleton_class,
     "_make_skeleton_enum": _make_skeleton_enum,
     "_class_setstate": _class_setstate,
+    "_function_setstate": _function_setstate,
 }
 
 

@@ -97,6 +97,18 @@ static int resemble_maker(worker_data_t *data, module_state *maker_state)
     return status;
 }
 
+/* Interpreter kind. One that came by value leaves its globals behind for other functions. */
+static PyObject *call_initializer(worker_data_t *data, PyObject *function, PyObject *arguments)
+{
+    if (is_importable(data->state, function))
+        return PyObject_CallObject(function, arguments);
+    PyObject *module = PyImport_ImportModule("plait._initial");
+    PyObject *result =
+        module == NULL ? NULL : PyObject_CallMethod(module, "run", "OO", function, arguments);
+    Py_XDECREF(module);
+    return result;
+}
+
 static int run_initializer(worker_data_t *data)
 {
     pool_core_t *core = data->core;
@@ -107,7 +119,7 @@ static int run_initializer(worker_data_t *data)
         PyObject *function = worker_function(data, core->initializer_shipment);
         PyObject *arguments =
             function == NULL ? NULL : decode_message(data->state, &core->initializer_arguments);
-        result = arguments == NULL ? NULL : PyObject_CallObject(function, arguments);
+        result = arguments == NULL ? NULL : call_initializer(data, function, arguments);
         Py_XDECREF(arguments);
         Py_XDECREF(function);
     } else {

@@ -66,10 +66,6 @@ EXPECTED: dict[str, tuple[Entry, ...]] = {
         Entry("*.test_init_closure", _BETTER),
         Entry("*.test_init_exception_in_func", _REPORTS),
         Entry("*.test_init_instance_method", _REPORTS),
-        Entry(
-            "*.test_init_with___main___global",
-            "NOT YET: what an initializer of __main__ sets, other functions of __main__ do not see",
-        ),
         Entry("*.test_pickle_errors_propagate", _OTHER_ERROR),
         Entry("*.test_submit_closure", _BETTER),
         Entry("*.test_submit_exception_in_func", _OTHER_ERROR),
