@@ -40,6 +40,10 @@ typedef struct module_state {
     plait_prim_lock_t orphan_lock;
     plait_sched_t **orphans; /* handles of pools that are gone while their workers finish */
     size_t orphan_count;     /* guarded by orphan_lock, as the handles */
+    /* see isolation.h; NULL but in workers' interpreters */
+    struct home *home;
+    struct plait_images *images;
+    PyObject *single_phase; /* dict: (name, path) -> module: such a one is made once */
 } module_state;
 
 extern struct PyModuleDef plait_module_def;

@@ -1,6 +1,7 @@
 /* module: plait._plait, the same in every interpreter: multi-phase init, state of its own, no GIL
  * needed. */
 #include "binding/binding.h"
+#include "binding/isolation.h"
 
 static const char *const name_texts[] = {
     [NAME_MODULE] = "__module__", [NAME_QUALNAME] = "__qualname__",
@@ -173,6 +174,8 @@ static int module_exec(PyObject *module)
 {
     module_state *state = state_of_module(module);
     watch_forks();
+    if (PyModule_AddFunctions(module, isolation_methods) < 0)
+        return -1;
     plait_mailbox_init(&state->notifier);
     state->foreign_types = PyDict_New();
     if (state->foreign_types == NULL)
@@ -199,6 +202,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->broken_class);
     Py_VISIT(plait_atomic_load_relaxed(&state->travel)); /* relaxed: the world is stopped */
     Py_VISIT(state->foreign_types);
+    Py_VISIT(state->single_phase);
     return 0;
 }
 
@@ -212,6 +216,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->broken_class);
     Py_XDECREF(plait_atomic_swap_acq_rel(&state->travel, NULL));
     Py_CLEAR(state->foreign_types);
+    Py_CLEAR(state->single_phase);
     for (size_t index = 0; index < NAME_COUNT; index++)
         Py_CLEAR(state->names[index]);
     return 0;
@@ -221,6 +226,7 @@ static void module_free(void *module)
 {
     module_clear(module);
     PyMem_Free(state_of_module(module)->orphans);
+    plait_images_free(state_of_module(module)->images);
 }
 
 static PyModuleDef_Slot module_slots[] = {

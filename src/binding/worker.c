@@ -6,6 +6,7 @@
  * Design: docs/design/workers.md
  */
 #include "binding/binding.h"
+#include "binding/isolation.h"
 
 /* How often a thread worker does what tasks that run no bytecode would never be asked to do, in ns: let
  * others have the GIL, or, without one, free what other threads have let go of. */
@@ -109,6 +110,21 @@ static PyObject *call_initializer(worker_data_t *data, PyObject *function, PyObj
     return result;
 }
 
+/* Own-GIL interpreters import what declares its support of them; the rest is made to fit. Without a
+ * GIL, CPython refuses nothing. */
+static int isolate_extensions(void)
+{
+#ifdef Py_GIL_DISABLED
+    return 0;
+#else
+    PyObject *module = PyImport_ImportModule("plait._isolate");
+    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, "install", NULL);
+    Py_XDECREF(done);
+    Py_XDECREF(module);
+    return done == NULL ? -1 : 0;
+#endif
+}
+
 static int run_initializer(worker_data_t *data)
 {
     pool_core_t *core = data->core;
@@ -168,6 +184,10 @@ static int enter(plait_worker_t *worker)
         PyErr_Print();
         return PLAIT_SYSTEM;
     }
+    if (own && isolate_extensions() < 0) {
+        core_failed(data->core, data->state, "its extension modules could not be prepared");
+        return PLAIT_SYSTEM;
+    }
     if (introduce_thread(data, worker) < 0 || run_initializer(data) < 0) {
         core_failed(data->core, data->state, "its initializer raised");
         return PLAIT_SYSTEM;
@@ -205,7 +225,9 @@ static void leave(plait_worker_t *worker)
             encoder_fini(&data->encoder.encoder);
         Py_CLEAR(data->module);
         if (data->core->kind == KIND_INTERPRETER) {
+            home_t *home = data->state == NULL ? NULL : data->state->home;
             Py_EndInterpreter(data->thread_state);
+            home_give(home);
         } else {
             PyThreadState_Clear(data->thread_state);
             PyThreadState_DeleteCurrent();

@@ -1,0 +1,277 @@
+"""Extension modules that know nothing of own-GIL interpreters, in workers that have one each.
+
+The modules are compiled here from extensions/sample.c, once per way to define one. Each test has a
+child process: what can go wrong takes the process.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import helpers
+import pytest
+
+pytestmark = pytest.mark.skipif(
+    helpers.FREE_THREADED or helpers.INTERPRETERS_CRASH,
+    reason="private images are for own-GIL interpreters",
+)
+
+SOURCE = Path(__file__).parent / "extensions" / "sample.c"
+
+# Module name and how it is defined.
+KINDS = {"single": "SINGLE_PHASE", "multi": "MULTI_PHASE", "pack.inner": "SINGLE_PHASE"}
+if sys.version_info >= (3, 15):
+    KINDS["export"] = "EXPORT"
+
+PREAMBLE = """
+import sys, importlib, os
+sys.path.insert(0, sys.argv[1])
+name = sys.argv[2]
+import plait
+def module():
+    return importlib.import_module(name)
+"""
+
+
+def compile_module(folder: Path, name: str, how: str) -> None:
+    *packages, last = name.split(".")
+    target = folder.joinpath(*packages)
+    target.mkdir(parents=True, exist_ok=True)
+    for depth in range(len(packages)):
+        folder.joinpath(*packages[: depth + 1], "__init__.py").touch()
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    include = sysconfig.get_path("include")
+    command = ["cc", "-O1", "-shared", "-fPIC", "-pthread", f"-I{include}", f"-DNAME={last}"]
+    command += [f"-D{how}", os.fspath(SOURCE), "-o", os.fspath(target / f"{last}{suffix}")]
+    subprocess.run(command, check=True, timeout=helpers.WATCHDOG)
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all the modules."""
+    folder = tmp_path_factory.mktemp("extensions")
+    for name, how in {**KINDS, "native": "NATIVE"}.items():
+        compile_module(folder, name, how)
+    return folder
+
+
+@pytest.fixture(params=KINDS)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+def run(built: Path, name: str, script: str, *args: str) -> list[str]:
+    """The lines that a script prints in a child, which must end well and say nothing else."""
+    return helpers.run_quietly(PREAMBLE + script, os.fspath(built), name, *args, how="-c")
+
+
+def test_each_worker_has_static_data_of_its_own(built: Path, name: str) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def count(i):
+    m = module()
+    assert m.__name__ == name, m.__name__
+    assert m.count.__module__ == name, m.count.__module__
+    assert m.__spec__.origin == m.__file__ and "extension" in m.__file__, m.__file__
+    return m.count()
+for when in "before", "after":
+    with plait.Pool(1, kind="interpreter") as one, plait.Pool(1, kind="interpreter") as other:
+        print(*one.map(count, range(3)), *other.map(count, range(2)))
+    print(module().count())
+""",
+    )
+    assert lines == ["1 2 3 1 2", "1", "1 2 3 1 2", "2"]
+
+
+def test_objects_in_static_variables_stay_in_their_interpreter(built: Path, name: str) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def keep(i):
+    return module().keep([i])
+module().keep("main")
+with plait.Pool(1, kind="interpreter") as pool:
+    print(*pool.map(keep, range(3)))
+print(module().keep(None))
+""",
+    )
+    assert lines == ["None [0] [1]", "main"]
+
+
+def test_a_module_can_be_imported_again(built: Path, name: str) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def again():
+    first = module()
+    first.count()
+    del sys.modules[name]
+    second = module()
+    importlib.reload(second)
+    assert sys.modules[name] is second
+    return second.count()
+with plait.Pool(1, kind="interpreter") as pool:
+    print(pool.submit(again).result())
+""",
+    )
+    assert lines == ["2"]
+
+
+def test_native_threads_come_to_their_own_interpreter(built: Path, name: str) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def call(times):
+    m, calls = module(), []
+    return m.call_from_thread(lambda: calls.append(1), times), len(calls)
+with plait.Pool(2, kind="interpreter") as pool:
+    print(sorted(set(pool.map(call, [300] * 4))))
+""",
+    )
+    assert lines == ["[(0, 300)]"]
+
+
+def test_other_interpreters_can_call_in(built: Path, name: str) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def address():
+    return module().address_of_visit()
+def visit(address, attached):
+    return all(module().visit_other(address, attached) for _ in range(100))
+with plait.Pool(1, kind="interpreter") as one, plait.Pool(1, kind="interpreter") as other:
+    there = one.submit(address).result()
+    for attached in True, False:
+        print(*(pool.submit(visit, there, attached).result() for pool in (other, one)))
+""",
+    )
+    assert lines == ["True True", "True True"]
+
+
+def test_the_end_waits_for_native_threads(built: Path, name: str, tmp_path: Path) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def linger(path):
+    module().linger(lambda: open(path, "w").close(), 300_000)
+with plait.Pool(1, kind="interpreter") as pool:
+    pool.submit(linger, sys.argv[3]).result()
+print(os.path.exists(sys.argv[3]))
+""",
+        os.fspath(tmp_path / "called"),
+    )
+    assert lines == ["True"]
+
+
+def test_at_exit_functions_run_when_the_interpreter_is_gone(
+    built: Path, name: str, tmp_path: Path
+) -> None:
+    lines = run(
+        built,
+        name,
+        """
+path = sys.argv[3]
+def note():
+    return module().note_exit(path)
+with plait.Pool(1, kind="interpreter") as pool:
+    print(pool.submit(note).result(), os.path.exists(path))
+print(open(path).read().split())
+""",
+        os.fspath(tmp_path / "left"),
+    )
+    assert lines == ["0 False", "['left']"]
+
+
+def test_main_interpreter_is_the_one_at_home(built: Path, name: str) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def ids():
+    import _interpreters
+    return module().main_id() == _interpreters.get_current()[0] != 0
+with plait.Pool(1, kind="interpreter") as pool:
+    print(pool.submit(ids).result())
+""",
+    )
+    assert lines == ["True"]
+
+
+def test_supporting_modules_pass_straight_through(built: Path) -> None:
+    lines = run(
+        built,
+        "native",
+        """
+def count(i):
+    return module().count()
+with plait.Pool(1, kind="interpreter") as one, plait.Pool(1, kind="interpreter") as other:
+    print(*one.map(count, range(2)), *other.map(count, range(2)))
+print(module().count())
+""",
+    )
+    assert lines == ["1 2 3 4", "5"]  # one for all, as they ask for
+
+
+def test_cpython_still_checks_everything_else(built: Path, name: str) -> None:
+    lines = run(
+        built,
+        name,
+        """
+def check():
+    import _imp
+    module()
+    return _imp._override_multi_interp_extensions_check(0)
+with plait.Pool(1, kind="interpreter") as pool:
+    print(pool.submit(check).result())
+""",
+    )
+    assert lines == ["0"]
+
+
+def test_missing_init_function_is_named(built: Path, tmp_path: Path) -> None:
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    (tmp_path / f"other{suffix}").write_bytes((built / f"single{suffix}").read_bytes())
+    (tmp_path / f"broken{suffix}").write_bytes(b"no shared object")
+    lines = run(
+        tmp_path,
+        "other",
+        """
+def attempt(name):
+    try:
+        importlib.import_module(name)
+    except ImportError as error:
+        return type(error).__name__, error.name, str(error)
+with plait.Pool(1, kind="interpreter") as pool:
+    for name in "other", "broken":
+        print(*pool.submit(attempt, name).result())
+""",
+    )
+    assert "other cannot be loaded" in lines[0]
+    assert "PyInit" in lines[0]
+    assert "broken" in lines[1]
+    assert "malformed" in lines[1]
+
+
+def test_many_pools_one_after_another(built: Path) -> None:
+    lines = run(
+        built,
+        "multi",
+        """
+def call(i):
+    return module().call_from_thread(int, 3)
+for round in range(20):
+    with plait.Pool(2, kind="interpreter") as pool:
+        assert not any(pool.map(call, range(4)))
+print("done")
+""",
+    )
+    assert lines == ["done"]
