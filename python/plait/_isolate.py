@@ -22,7 +22,7 @@ def install() -> None:
     """Has this interpreter load extensions from private images. Once; for workers alone."""
     _plait._isolate()
     atexit.register(_plait._leave_native_threads)  # first, so that it runs last
-    ExtensionFileLoader.create_module = _create_module  # type: ignore[method-assign]
+    ExtensionFileLoader.create_module = _create_module  # type: ignore[assignment, method-assign]
 
 
 def _create_module(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:

@@ -242,21 +242,16 @@ static int never_destroy(void (*destroy)(void *), void *object, void *library)
 
 #define HOME_ENTRY(n) {ensure_##n, check_##n, main_##n},
 
+/* clang-format off */
 #define SIXTEEN(X, high)                                                                           \
-    X(high##0)                                                                                     \
-    X(high##1)                                                                                     \
-    X(high##2)                                                                                     \
-    X(high##3)                                                                                     \
-    X(high##4) X(high##5) X(high##6) X(high##7) X(high##8) X(high##9) X(high##a) X(high##b)        \
-        X(high##c) X(high##d) X(high##e) X(high##f)
+    X(high##0) X(high##1) X(high##2) X(high##3) X(high##4) X(high##5) X(high##6) X(high##7)        \
+    X(high##8) X(high##9) X(high##a) X(high##b) X(high##c) X(high##d) X(high##e) X(high##f)
 
 #define ALL_HOMES(X)                                                                               \
-    SIXTEEN(X, 0)                                                                                  \
-    SIXTEEN(X, 1)                                                                                  \
-    SIXTEEN(X, 2)                                                                                  \
-    SIXTEEN(X, 3)                                                                                  \
-    SIXTEEN(X, 4) SIXTEEN(X, 5) SIXTEEN(X, 6) SIXTEEN(X, 7) SIXTEEN(X, 8) SIXTEEN(X, 9)            \
-        SIXTEEN(X, a) SIXTEEN(X, b) SIXTEEN(X, c) SIXTEEN(X, d) SIXTEEN(X, e) SIXTEEN(X, f)
+    SIXTEEN(X, 0) SIXTEEN(X, 1) SIXTEEN(X, 2) SIXTEEN(X, 3) SIXTEEN(X, 4) SIXTEEN(X, 5)            \
+    SIXTEEN(X, 6) SIXTEEN(X, 7) SIXTEEN(X, 8) SIXTEEN(X, 9) SIXTEEN(X, a) SIXTEEN(X, b)            \
+    SIXTEEN(X, c) SIXTEEN(X, d) SIXTEEN(X, e) SIXTEEN(X, f)
+/* clang-format on */
 
 ALL_HOMES(HOME_FUNCTIONS)
 

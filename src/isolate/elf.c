@@ -126,7 +126,7 @@ static int open_segments(plait_elf_t *elf)
 
 static int open_strings(plait_elf_t *elf)
 {
-    uint64_t address, size;
+    uint64_t address = 0, size = 0;
     size_t room;
     if (!find_dynamic(elf, DT_STRTAB, &address) || !find_dynamic(elf, DT_STRSZ, &size) ||
         size == 0 || !locate(elf, address, &elf->strings, &room) || size > room ||
@@ -140,7 +140,7 @@ static int open_relocations(plait_elf_t *elf)
 {
     static const int64_t tags[2][2] = {{DT_RELA, DT_RELASZ}, {DT_JMPREL, DT_PLTRELSZ}};
     for (size_t table = 0; table < 2; table++) {
-        uint64_t address, size;
+        uint64_t address = 0, size = 0;
         size_t room;
         if (!find_dynamic(elf, tags[table][0], &address) ||
             !find_dynamic(elf, tags[table][1], &size) || size == 0)
@@ -183,7 +183,7 @@ static int count_by_gnu_hash(const plait_elf_t *elf, uint64_t address, size_t *c
 
 static int count_symbols(const plait_elf_t *elf, size_t *count)
 {
-    uint64_t address;
+    uint64_t address = 0;
     size_t table, room;
     *count = 0;
     if (find_dynamic(elf, DT_HASH, &address)) {
@@ -212,7 +212,7 @@ static int count_symbols(const plait_elf_t *elf, size_t *count)
 
 static int open_symbols(plait_elf_t *elf)
 {
-    uint64_t address;
+    uint64_t address = 0;
     size_t room, count;
     int status = count_symbols(elf, &count);
     if (status != PLAIT_OK || count == 0)
@@ -258,7 +258,7 @@ int plait_elf_open(plait_elf_t *elf, void *bytes, size_t size)
 
 static const char *find_string(const plait_elf_t *elf, int64_t tag)
 {
-    uint64_t offset;
+    uint64_t offset = 0;
     return find_dynamic(elf, tag, &offset) ? string(elf, offset) : NULL;
 }
 
@@ -299,7 +299,7 @@ bool plait_elf_uses_python(const plait_elf_t *elf)
 
 bool plait_elf_has_text_relocations(const plait_elf_t *elf)
 {
-    uint64_t value;
+    uint64_t value = 0;
     return find_dynamic(elf, DT_TEXTREL, &value) ||
            (find_dynamic(elf, DT_FLAGS, &value) && (value & DF_TEXTREL) != 0);
 }
@@ -410,7 +410,7 @@ static int rename_string(plait_elf_t *elf, uint64_t offset, const char *from, co
 /* DT_VERNEED: a chain of entries, each with the name of a needed object. */
 static int rename_versions(plait_elf_t *elf, const char *from, const char *to, size_t *count)
 {
-    uint64_t address, entries;
+    uint64_t address = 0, entries = 0;
     size_t offset, room;
     if (!find_dynamic(elf, DT_VERNEED, &address) || !find_dynamic(elf, DT_VERNEEDNUM, &entries))
         return PLAIT_OK;

@@ -8,6 +8,15 @@ import pytest
 
 pytest.importorskip("numpy", reason="NumPy is optional: it has no wheel for some interpreters")
 
+
+@pytest.fixture(params=helpers.kinds_here())
+def kind(request: pytest.FixtureRequest) -> str:
+    """Every kind that NumPy can be imported in: without a GIL, workers share the interpreter."""
+    if helpers.FREE_THREADED and request.param == "interpreter":
+        pytest.skip("free-threaded CPython refuses NumPy in interpreters, and threads serve there")
+    return request.param
+
+
 PREAMBLE = """
 import sys
 import plait
