@@ -7,10 +7,11 @@
  *
  * All functions run in a worker's interpreter, attached. Design: docs/design/isolate.md
  */
+#include "binding/binding.h" /* first, as it includes Python.h */
+
 #include <dlfcn.h>
 #include <string.h>
 
-#include "binding/binding.h"
 #include "binding/isolation.h"
 
 typedef PyObject *(*init_function)(void);
