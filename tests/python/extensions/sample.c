@@ -6,6 +6,7 @@
 #include <Python.h>
 
 #include <pthread.h>
+#include <semaphore.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,10 +100,13 @@ static PyObject *call_from_thread(PyObject *self, PyObject *args)
     return PyLong_FromLong(errand.wrong);
 }
 
+static sem_t came_in;
+
 static void *run_late_errand(void *argument)
 {
     errand_t *errand = argument;
     PyGILState_STATE state = PyGILState_Ensure();
+    sem_post(&came_in);
     Py_BEGIN_ALLOW_THREADS;
     usleep((useconds_t)errand->times);
     Py_END_ALLOW_THREADS;
@@ -124,9 +128,13 @@ static PyObject *linger(PyObject *self, PyObject *args)
     if (errand == NULL || !PyArg_ParseTuple(args, "Ol", &errand->callable, &errand->times))
         return NULL;
     Py_INCREF(errand->callable);
+    sem_init(&came_in, 0, 0);
     if (pthread_create(&thread, NULL, run_late_errand, errand) != 0)
         return PyErr_SetFromErrno(PyExc_OSError);
     pthread_detach(thread);
+    Py_BEGIN_ALLOW_THREADS;
+    sem_wait(&came_in);
+    Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
 }
 
