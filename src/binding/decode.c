@@ -105,6 +105,31 @@ static PyObject *decode_number(const plait_flat_body_t *body)
                                           : PyComplex_FromDoubles(parts[0], parts[1]);
 }
 
+static void copy_bytes(void *room, const plait_flat_body_t *body)
+{
+    if (body->byte_count >= PLAIT_PRIM_LARGE)
+        plait_prim_expect_filling(room, body->byte_count);
+    memcpy(room, body->bytes, body->byte_count);
+}
+
+static PyObject *decode_bytes(const plait_flat_body_t *body)
+{
+    if (body->byte_count < PLAIT_PRIM_LARGE) /* the shortest are the interpreter's own */
+        return PyBytes_FromStringAndSize((const char *)body->bytes, (Py_ssize_t)body->byte_count);
+    PyObject *object = PyBytes_FromStringAndSize(NULL, (Py_ssize_t)body->byte_count);
+    if (object != NULL)
+        copy_bytes(PyBytes_AS_STRING(object), body);
+    return object;
+}
+
+static PyObject *decode_bytearray(const plait_flat_body_t *body)
+{
+    PyObject *object = PyByteArray_FromStringAndSize(NULL, (Py_ssize_t)body->byte_count);
+    if (object != NULL)
+        copy_bytes(PyByteArray_AS_STRING(object), body);
+    return object;
+}
+
 /* ---- containers ---- */
 
 static PyObject *decode_ref(decoder_t *decoder, plait_flat_value_t value);
@@ -373,8 +398,6 @@ static PyObject *decode_pickle(decoder_t *decoder, const plait_flat_body_t *body
 static PyObject *decode_body(decoder_t *decoder, plait_flat_value_t value,
                              const plait_flat_body_t *body)
 {
-    const char *bytes = (const char *)body->bytes;
-    Py_ssize_t size = (Py_ssize_t)body->byte_count;
     switch (body->type) {
     case PLAIT_FLAT_TUPLE:
         return decode_tuple(decoder, value, body);
@@ -399,16 +422,15 @@ static PyObject *decode_body(decoder_t *decoder, plait_flat_value_t value,
         object = decode_number(body);
         break;
     case PLAIT_FLAT_BYTES:
-        object = PyBytes_FromStringAndSize(bytes, size);
+        object = decode_bytes(body);
         break;
     case PLAIT_FLAT_BYTEARRAY:
-        object = PyByteArray_FromStringAndSize(bytes, size);
+        object = decode_bytearray(body);
         break;
     case PLAIT_FLAT_BUFFER: /* a copy, as writable as the original: the message dies with the task
                              */
-        object = body->flags & PLAIT_FLAT_FLAG_READONLY
-                     ? PyBytes_FromStringAndSize(bytes, size)
-                     : PyByteArray_FromStringAndSize(bytes, size);
+        object =
+            body->flags & PLAIT_FLAT_FLAG_READONLY ? decode_bytes(body) : decode_bytearray(body);
         break;
     case PLAIT_FLAT_UUID:
         object = decode_uuid(body);

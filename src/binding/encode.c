@@ -31,6 +31,8 @@ static void forget(encoder_t *encoder)
 {
     size_t position = 0;
     uint64_t key, value;
+    if (encoder->memo.count == 0)
+        return;
     while (table_next(&encoder->memo, &position, &key, &value))
         Py_DECREF((PyObject *)(uintptr_t)key);
     table_clear(&encoder->memo);

@@ -7,17 +7,27 @@
 
 #include <stdlib.h>
 
+#include "prim/prim.h"
+
+static void *expect_filling(void *block, size_t size)
+{
+    if (size >= PLAIT_PRIM_LARGE && block != NULL)
+        plait_prim_expect_filling(block, size);
+    return block;
+}
+
 static void *system_allocate(void *context, size_t size)
 {
     (void)context;
-    return malloc(size != 0 ? size
-                            : 1); /* malloc(0) may return NULL, which means "no memory" here */
+    /* malloc(0) may return NULL, which means "no memory" here */
+    return expect_filling(malloc(size != 0 ? size : 1), size);
 }
 
 static void *system_resize(void *context, void *block, size_t size)
 {
     (void)context;
-    return realloc(block, size != 0 ? size : 1); /* realloc(block, 0) might free the block */
+    /* realloc(block, 0) might free the block */
+    return expect_filling(realloc(block, size != 0 ? size : 1), size);
 }
 
 static void system_release(void *context, void *block)

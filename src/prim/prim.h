@@ -94,6 +94,14 @@ int plait_prim_map_discard(plait_prim_map_t *map, size_t offset, size_t size);
 
 void plait_prim_map_close(plait_prim_map_t *map);
 
+/* From this size on, plait_prim_expect_filling is worth its system call. */
+#define PLAIT_PRIM_LARGE ((size_t)8 << 20)
+
+/* Tells the system that all of a block from malloc, not touched yet, is about to be written, so that
+ * it need not hand it out page by small page. Advice only: the contents stay as they are. Any
+ * thread; does not block. */
+void plait_prim_expect_filling(void *block, size_t size);
+
 /* ---- processes ---- */
 
 /* Grows by one in the child of every fork since the first call in this process, so that whoever

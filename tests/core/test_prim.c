@@ -49,6 +49,25 @@ TEST(alloc_system)
     alloc->release(alloc->context, block);
 }
 
+TEST(large_blocks_are_blocks_like_others)
+{
+    const plait_alloc_t *alloc = &plait_alloc_system;
+    size_t size = PLAIT_PRIM_LARGE + 12345;
+    unsigned char *block = alloc->allocate(alloc->context, 100);
+    REQUIRE(block != NULL);
+    memset(block, 7, 100);
+    block = alloc->resize(alloc->context, block, size);
+    REQUIRE(block != NULL);
+    CHECK_EQ(block[99], 7);
+    memset(block, 9, size);
+    plait_prim_expect_filling(block, size); /* too late, and harmless */
+    plait_prim_expect_filling(block + 1, 3);
+    for (size_t at = 0; at < size; at += 1000)
+        CHECK_EQ(block[at], 9);
+    CHECK_EQ(block[size - 1], 9);
+    alloc->release(alloc->context, block);
+}
+
 /* ---- time and processor ---- */
 
 TEST(clock_never_runs_back)
