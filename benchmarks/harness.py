@@ -174,6 +174,13 @@ def _plain_table(title: str, heads: list[str], lines: list[list[str]]) -> None:
     sys.stdout.flush()
 
 
+def markdown(heads: list[str], lines: list[list[str]]) -> None:
+    """Prints a table as the documentation has them."""
+    for line in [heads, ["---"] * len(heads), *lines]:
+        print(f"| {' | '.join(line)} |")
+    print(flush=True)
+
+
 def show(row: Row, bases: list[str]) -> None:
     """The row as a table, with the ratio of every contestant to each of the bases."""
     bases = [base for base in bases if row.measured.get(base, Measured()).samples]

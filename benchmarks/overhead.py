@@ -1,6 +1,6 @@
 """What handing work over costs: plait's kinds and the standard library's pools, side by side.
 
-    tools/py 3.14 benchmarks/overhead.py [--quick] [--only ROW]... [--json FILE]
+    tools/py 3.14 benchmarks/overhead.py [--quick] [--only ROW]... [--markdown] [--json FILE]
 
 See README.md for what the rows mean. Ends with the targets and whether they are met; the exit
 status does not depend on them.
@@ -272,6 +272,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--only", action="append", choices=ROWS, help="these rows only")
     parser.add_argument("--quick", action="store_true", help="fewer tasks and repetitions")
     parser.add_argument("--repetitions", type=int, help="of each trial")
+    parser.add_argument(
+        "--markdown", action="store_true", help="end with the tables of docs/performance.md"
+    )
     parser.add_argument("--json", type=Path, help="write all samples there")
     return parser.parse_args(argv)
 
@@ -291,6 +294,9 @@ def main(argv: list[str]) -> None:
             harness.show(rows[name], bases)
     verdicts = targets.judge(rows, who.auto_kind())
     targets.show(verdicts)
+    if options.markdown:
+        print()
+        targets.markdown(rows, verdicts)
     content = {
         name: {
             "title": row.title,

@@ -87,6 +87,25 @@ def _judge_limit(target: Target, row: Row, auto: str) -> Verdict | None:
     return Verdict(target.stage, target.row, auto, asked, told, measured.least <= target.limit)
 
 
+def markdown(rows: dict[str, Row], verdicts: list[Verdict]) -> None:
+    """The least times of everybody, and the full executor's targets, for docs/performance.md."""
+    names = list(dict.fromkeys(name for row in rows.values() for name in row.measured))
+    lines = []
+    for row in rows.values():
+        found = [row.measured.get(name) for name in names]
+        cells = [harness.short(one.least) if one and one.samples else "" for one in found]
+        lines.append([f"{row.title}, {row.unit}", *cells])
+    harness.markdown(["work", *names], lines)
+    harness.markdown(
+        ["row", "contestant", "must reach", "measured", ""],
+        [
+            [one.row, one.plait, one.asked, one.measured, "met" if one.met else "not met"]
+            for one in verdicts
+            if one.stage == "full"
+        ],
+    )
+
+
 def show(verdicts: list[Verdict]) -> None:
     """A table of all verdicts."""
     if not verdicts:
