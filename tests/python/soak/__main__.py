@@ -2,8 +2,8 @@
 
     tools/py 3.14 tests/python/soak --seconds 180 --kind interpreter --seed 7
 
-Rounds in turn: several threads at once (crowd.py), and a state machine against its model
-(machine.py). After each, the process must hold no more threads, files and interpreters than after
+Rounds in turn: several threads at once (crowd.py), and now and then a state machine against its
+model (machine.py). After each, the process must hold no more threads, files and interpreters than after
 the first; at the end, memory must not have grown. Exit status 0, or 1 with the seed and what each
 thread did last; 3 on a hang, with the stacks of all threads.
 """
@@ -20,6 +20,9 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import crowd
 import helpers
+import machine
+import plait
+import tasks
 import watch
 
 
@@ -47,6 +50,9 @@ def main() -> int:
     logging.disable(logging.CRITICAL)  # exceptions in callbacks are meant
     print(f"soak: kind {args.kind}, seed {seed}, {args.seconds:.0f} s", flush=True)
     log = watch.Log()
+    # What stays for good: the default pool with all its workers, and the notifier.
+    list(plait.map(tasks.work, range(1000)))
+    plait.submit(tasks.same, 1).add_done_callback(tasks.same)
     ledger = watch.Ledger(args.kind, args.sanitized)
     watchdog = watch.Watchdog(args.limit, log)
     began, number = time.monotonic(), 0
@@ -54,7 +60,10 @@ def main() -> int:
         while time.monotonic() - began < args.seconds and number != args.rounds:
             log.clear()
             watchdog.feed()
-            crowd.run(args.kind, seed + number, log, args.threads, args.steps, chosen)
+            if (seed + number) % 4 == 3 and not args.only:
+                machine.run(args.kind, seed + number, examples=10, steps=args.steps // 2)
+            else:
+                crowd.run(args.kind, seed + number, log, args.threads, args.steps, chosen)
             number += 1
             ledger.read()
         told = ledger.growth()
