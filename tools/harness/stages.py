@@ -46,6 +46,7 @@ def fixed_stages() -> dict[str, Stage]:
         Stage("asan", "C tests under ASan and UBSan", _asan),
         Stage("models", "models of the lock-free protocols", _models),
         Stage("fuzz", "a short run of each fuzz target", _fuzz),
+        Stage("soak", "random use of pools, on every kind", _soak),
         Stage("interpreters", "find or install the interpreters", _interpreters),
         Stage("instructions", "instruction counts of the hot paths", _instructions),
     ]
@@ -148,6 +149,19 @@ def _fuzz() -> bool:
     host.ensure_system(["fuzz"])
     env = {"PATH": _path_with(tools), "PLAIT_FUZZ_BUILD": os.fspath(checkout_cache() / "fuzz")}
     return _run([CHECKOUT / "tests/fuzz/run", os.environ.get("FUZZ_SECONDS", "20")], env)
+
+
+def _soak() -> bool:
+    """Where the kinds differ most: with a GIL and without. SOAK_SECONDS are for all of them."""
+    pairs = [(name, kind) for name in ("3.14", "3.13t") for kind in ("thread", "interpreter")]
+    here = [(name, kind) for name, kind in pairs if load(name) is not None]
+    if not here:
+        raise Failure("no interpreter for it: tools/pythons 3.14 3.13t gets them")
+    seconds = float(os.environ.get("SOAK_SECONDS", "180")) / len(here)
+    options = ["--seconds", f"{seconds:.0f}", "--kind"]
+    soak = CHECKOUT / "tests/python/soak"
+    results = [_run([TOOLS / "py", name, soak, *options, kind]) for name, kind in here]
+    return all(results)
 
 
 # Python

@@ -2,13 +2,14 @@
 
     tools/py 3.14 tests/python/soak --seconds 180 --kind interpreter --seed 7
 
-Rounds in turn: several threads at once (crowd.py), and now and then a state machine against its
-model (machine.py). After each, the process must hold no more threads, files and interpreters than after
+Rounds in turn: several threads at once (crowd.py), now and then a state machine against its model
+(machine.py). After each, the process must hold no more threads, files and interpreters than after
 the first; at the end, memory must not have grown. Exit status 0, or 1 with the seed and what each
 thread did last; 3 on a hang, with the stacks of all threads.
 """
 
 import argparse
+import faulthandler
 import logging
 import random
 import sys
@@ -34,7 +35,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None, help="random, and told, without")
     parser.add_argument("--threads", type=int, default=4, help="that use pools at once")
-    parser.add_argument("--steps", type=int, default=100, help="of each thread in a round")
+    parser.add_argument("--steps", type=int, default=50, help="of each thread in a round")
     parser.add_argument("--rounds", type=int, default=None, help="at most so many")
     parser.add_argument("--only", nargs="*", default=[], metavar="OPERATION")
     parser.add_argument("--without", nargs="*", default=[], metavar="OPERATION")
@@ -43,16 +44,27 @@ def arguments() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def warm_up(kind: str) -> None:
+    """What stays for good: the default pool with all its workers, the notifier, modules.
+
+    A child that is forked while another thread imports something would wait for it for ever.
+    """
+    list(plait.map(tasks.work, range(1000)))
+    plait.submit(tasks.same, 1).add_done_callback(tasks.same)
+    with plait.Pool(1, kind=kind) as pool:
+        pool.submit(tasks.trouble, 1).exception()
+        pool.submit(lambda box: box, tasks.Box(1)).result()
+
+
 def main() -> int:
     args = arguments()
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
     chosen = crowd.operations(args.only, args.without)
+    faulthandler.enable()
     logging.disable(logging.CRITICAL)  # exceptions in callbacks are meant
     print(f"soak: kind {args.kind}, seed {seed}, {args.seconds:.0f} s", flush=True)
     log = watch.Log()
-    # What stays for good: the default pool with all its workers, and the notifier.
-    list(plait.map(tasks.work, range(1000)))
-    plait.submit(tasks.same, 1).add_done_callback(tasks.same)
+    warm_up(args.kind)
     ledger = watch.Ledger(args.kind, args.sanitized)
     watchdog = watch.Watchdog(args.limit, log)
     began, number = time.monotonic(), 0
@@ -61,9 +73,10 @@ def main() -> int:
             log.clear()
             watchdog.feed()
             if (seed + number) % 4 == 3 and not args.only:
-                machine.run(args.kind, seed + number, examples=10, steps=args.steps // 2)
+                machine.run(args.kind, seed + number, examples=5, steps=args.steps)
             else:
-                crowd.run(args.kind, seed + number, log, args.threads, args.steps, chosen)
+                until = began + args.seconds
+                crowd.run(args.kind, seed + number, log, until, args.threads, args.steps, chosen)
             number += 1
             ledger.read()
         told = ledger.growth()

@@ -91,8 +91,8 @@ STOPPED = (plait.Interrupted, cf.CancelledError)
 class Round:
     """What the threads of one round share."""
 
-    def __init__(self, kind: str, seed: int, log: Log, folder: Path) -> None:
-        self.kind, self.seed, self.log = kind, seed, log
+    def __init__(self, kind: str, seed: int, log: Log, until: float, folder: Path) -> None:
+        self.kind, self.seed, self.log, self.until = kind, seed, log, until
         rng = random.Random(f"round {seed}")
         self.pools = [plait.Pool(rng.randint(1, 4), kind=kind) for _ in range(rng.randint(1, 2))]
         self.marks = folder / f"marks-{seed}"
@@ -163,6 +163,8 @@ class User:
                 self.step = step
                 if self.round.failures:
                     return
+                if time.monotonic() > self.round.until:
+                    break
                 getattr(self, "do_" + self.rng.choice(self.operations))()
                 if len(self.pending) > OUTSTANDING:
                     self.settle(self.rng.randint(1, OUTSTANDING))
@@ -674,7 +676,9 @@ def operations(only: list[str], without: list[str]) -> list[str]:
     return [name for name in chosen for _ in range(WEIGHTS[name])]
 
 
-def run(kind: str, seed: int, log: Log, threads: int, steps: int, chosen: list[str]) -> None:
-    """One round: all of it happens, and nothing of it is left."""
+def run(
+    kind: str, seed: int, log: Log, until: float, threads: int, steps: int, chosen: list[str]
+) -> None:
+    """One round: all of it happens, unless it is late (monotonic time), and nothing is left."""
     with tempfile.TemporaryDirectory() as folder:
-        Round(kind, seed, log, Path(folder)).run(threads, steps, chosen)
+        Round(kind, seed, log, until, Path(folder)).run(threads, steps, chosen)

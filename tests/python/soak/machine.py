@@ -118,7 +118,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(one=known)
     def cancel(self, one):
-        """What runs or has ended cannot be cancelled; what is queued behind held workers must be."""
+        """What runs or has ended cannot be; what is queued behind held workers must be."""
         queued = self.is_blocked() and not one.future.done() and one not in self.holding
         cancelled = one.future.cancel()
         assert cancelled == one.future.cancelled()
@@ -238,6 +238,4 @@ def run(kind, seed, examples, steps):
         suppress_health_check=list(hypothesis.HealthCheck),
         phases=[hypothesis.Phase.generate, hypothesis.Phase.shrink],
     )
-    hypothesis.stateful.run_state_machine_as_test(
-        hypothesis.seed(seed)(Machine), settings=settings
-    )
+    hypothesis.stateful.run_state_machine_as_test(hypothesis.seed(seed)(Machine), settings=settings)
