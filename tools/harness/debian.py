@@ -24,7 +24,7 @@ _SOURCE_SUITES = ("sid", "forky", "trixie")
 _KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
 
 # What a build of CPython needs for the modules of its standard library.
-_HEADERS = (
+HEADERS = (
     "gcc make libssl-dev libffi-dev zlib1g-dev libsqlite3-dev "
     "libbz2-dev liblzma-dev libreadline-dev uuid-dev"
 ).split()
@@ -233,8 +233,8 @@ def build_from_source(name: str) -> Interpreter:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
     try:
-        archive = _download_source(f"python{minor}", work)
-        install_packages(_HEADERS)
+        archive = download_source(f"python{minor}", work)
+        install_packages(HEADERS)
         prefix = _build(archive, name, work)
     finally:
         shutil.rmtree(work, ignore_errors=True)
@@ -244,7 +244,7 @@ def build_from_source(name: str) -> Interpreter:
     return found
 
 
-def _download_source(package: str, work: Path) -> Path:
+def download_source(package: str, work: Path) -> Path:
     """Fetch the package's upstream archive: the newest version that downloads. apt checks its
     signature.
     """

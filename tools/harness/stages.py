@@ -18,7 +18,13 @@ from .environment import Environment
 from .interpreters import NAMES, Interpreter, load, recorded
 
 TOOLS = CHECKOUT / "tools"
-SCRIPTS = ("pythons", "test", "format", "system-packages")  # Python without a suffix
+SCRIPTS = (
+    "pythons",
+    "test",
+    "format",
+    "system-packages",
+    "sanitized-python",
+)  # Python without a suffix
 
 
 @dataclass(frozen=True)

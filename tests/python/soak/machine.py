@@ -21,9 +21,10 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, precon
 
 WORKERS = 2
 NUMBERS = st.integers(-(2**70), 2**70)
+TEXTS = st.text("aä€𝄞")
 VALUES = st.recursive(
-    st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner) | st.builds(tasks.Box, inner),
+    st.none() | st.booleans() | NUMBERS | st.floats(allow_nan=False) | TEXTS | st.binary(),
+    lambda inner: st.lists(inner) | st.dictionaries(TEXTS, inner) | st.builds(tasks.Box, inner),
     max_leaves=8,
 )
 
