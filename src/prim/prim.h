@@ -112,4 +112,47 @@ uint32_t plait_prim_fork_count(void);
  * returns. At most one function per process; later calls are ignored. */
 void plait_prim_after_fork(void (*function)(void));
 
+/* ---- child processes ---- */
+
+typedef struct plait_prim_child {
+    int pid;
+    int descriptor; /* becomes readable when the child ends; it, not the pid, names the child */
+} plait_prim_child_t;
+
+typedef enum plait_prim_end {
+    PLAIT_PRIM_EXITED,   /* the number is its exit status */
+    PLAIT_PRIM_SIGNALED, /* the number is the signal's */
+    PLAIT_PRIM_UNKNOWN   /* another part of the program has asked for the status */
+} plait_prim_end_t;
+
+/* The descriptor that a child finds what it was given at. */
+#define PLAIT_PRIM_CHILD_DESCRIPTOR 3
+
+/* Runs `program` (a path) with its arguments, which end with NULL, and this process's environment.
+ * Of the descriptors the child has 0 to 2 and a copy of the one given. It begins with every signal
+ * unblocked but SIGINT, which the terminal sends to whole groups: the child unblocks it when it
+ * knows what to do with it. Owner: the caller, until plait_prim_child_end. The calling thread must
+ * outlive the child, see plait_prim_child_follow. PLAIT_OK, PLAIT_NOMEM or PLAIT_SYSTEM. */
+int plait_prim_child_start(plait_prim_child_t *child, const char *program,
+                           const char *const *arguments, int descriptor);
+
+/* Blocks until the child has ended: PLAIT_OK, PLAIT_TIMEOUT or PLAIT_INTERRUPTED. Does not reap. */
+int plait_prim_child_wait(const plait_prim_child_t *child, int64_t deadline);
+
+/* Ends the child at once; nothing where it has ended. Does not block. */
+void plait_prim_child_kill(const plait_prim_child_t *child);
+
+/* After plait_prim_child_wait, once: how it ended. Nothing of it is left then. */
+plait_prim_end_t plait_prim_child_end(plait_prim_child_t *child, int *number);
+
+/* In the child, early: from now on it is killed when the thread that started it ends, however that
+ * happens. False: it has ended already. `parent` is the pid of that thread's process. */
+bool plait_prim_child_follow(int parent);
+
+/* In the child: Ctrl-C of the terminal, which all its processes get, is the parent's affair. What
+ * the child runs in its turn is not touched by this. */
+void plait_prim_child_ignore_interrupts(void);
+
+int plait_prim_process_id(void);
+
 #endif

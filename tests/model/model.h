@@ -138,6 +138,7 @@ static inline void end()
 static inline void begin(unsigned spurious = 0)
 {
     reset();
+    before_access = NULL;
     futex_count = 0;
     allocations_left = -1;
     spurious_left = spurious;
@@ -170,6 +171,8 @@ int plait_prim_wait(const volatile void *word, uint32_t expected, int64_t deadli
 void plait_prim_wake(const volatile void *word, int count, bool)
 {
     rl::context &c = rl::ctx();
+    if (plait_model::before_access)
+        plait_model::before_access();
     c.sched();
     for (; count > 0; count--)
         if (!plait_model::futex_at(word)->waiters.unpark_one(c, RL_INFO))

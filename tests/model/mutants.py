@@ -6,6 +6,7 @@ preemptions, or "random N" executions).
 What the models cannot notice, and why, stands in docs/design.
 """
 
+from mutants_ring import MUTANTS as RING_MUTANTS
 from mutants_sched import MUTANTS as SCHED_MUTANTS
 
 DEQUE = "src/core/deque.c"
@@ -536,4 +537,4 @@ MUTANTS = [
         "bound 3",
     ),
 ]
-MUTANTS += SCHED_MUTANTS
+MUTANTS += SCHED_MUTANTS + RING_MUTANTS

@@ -122,10 +122,15 @@ static void construct(rl::atomic<T> *address, V value)
     atomic_count++;
 }
 
+/* Called before every access to an atomic; a model sets it to have threads die there. */
+static void (*before_access)(void);
+
 /* Notes an access; passes the pointer on. */
 template<typename T>
 static T *touch(T *address, rl::debug_info_param info)
 {
+    if (before_access)
+        before_access();
     block *home = block_of(address);
     if (home)
         (void)(*home->shadow)(info).load();

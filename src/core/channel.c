@@ -1,0 +1,74 @@
+/* channel: a parent's and a child's shared map.
+ *
+ * Layout: the shared part, the requests' bytes, the replies' bytes, the desk. Invariant: the parent
+ * reads nothing of it but through the rings, which check, and by copying from the desk. Who may
+ * call: see channel.h. Design: docs/design/process.md
+ */
+#include "core/channel.h"
+
+#define RINGS_AT 4096 /* the shared part has a page of its own */
+#define SIZE (RINGS_AT + 2 * PLAIT_CHANNEL_RING + PLAIT_CHANNEL_DESK)
+
+static void lay_out(plait_channel_t *channel)
+{
+    unsigned char *base = channel->map.base;
+    channel->shared = channel->map.base;
+    plait_ring_init(&channel->requests, &channel->shared->requests, base + RINGS_AT,
+                    PLAIT_CHANNEL_RING);
+    plait_ring_init(&channel->replies, &channel->shared->replies,
+                    base + RINGS_AT + PLAIT_CHANNEL_RING, PLAIT_CHANNEL_RING);
+    channel->desk = base + RINGS_AT + 2 * PLAIT_CHANNEL_RING;
+}
+
+int plait_channel_create(plait_channel_t *channel)
+{
+    int result = plait_prim_map_create(&channel->map, SIZE, true);
+    if (result != PLAIT_OK)
+        return result;
+    lay_out(channel);
+    channel->shared->magic = PLAIT_CHANNEL_MAGIC;
+    channel->shared->version = PLAIT_CHANNEL_VERSION;
+    channel->shared->size = SIZE;
+    channel->shared->parent = plait_prim_process_id();
+    return PLAIT_OK;
+}
+
+int plait_channel_open(plait_channel_t *channel, int descriptor)
+{
+    int result = plait_prim_map_open(&channel->map, descriptor, SIZE);
+    if (result != PLAIT_OK)
+        return result;
+    lay_out(channel);
+    if (channel->shared->magic == PLAIT_CHANNEL_MAGIC &&
+        channel->shared->version == PLAIT_CHANNEL_VERSION && channel->shared->size == SIZE)
+        return PLAIT_OK;
+    plait_channel_close(channel);
+    return PLAIT_CORRUPT;
+}
+
+void plait_channel_close(plait_channel_t *channel)
+{
+    plait_prim_map_close(&channel->map);
+}
+
+void plait_channel_interrupt(plait_channel_t *channel, uint64_t number)
+{
+    /* seq_cst: the child makes a request current and then looks here; who waits on the bell looks
+     * here and then at what is current */
+    plait_atomic_store_seq_cst(&channel->shared->interrupted, number);
+    plait_atomic_add_seq_cst(&channel->shared->bell, 1u);
+    plait_prim_wake(&channel->shared->bell, 1, true);
+}
+
+uint64_t plait_channel_interrupted(plait_channel_t *channel)
+{
+    return plait_atomic_load_seq_cst(&channel->shared->interrupted);
+}
+
+void plait_channel_await_interrupt(plait_channel_t *channel, uint32_t *seen)
+{
+    uint32_t now;
+    while ((now = plait_atomic_load_seq_cst(&channel->shared->bell)) == *seen)
+        plait_prim_wait(&channel->shared->bell, now, PLAIT_PRIM_FOREVER, true);
+    *seen = now;
+}

@@ -1,0 +1,69 @@
+/* channel: what a parent and one child process share: two rings, a word to interrupt by, and a desk
+ * on which the child prepares what must survive it.
+ *
+ * One map of memory with fixed-width fields and offsets that follow from constants; magic, version
+ * and size come first and are checked by the child. Each child has a channel of its own, so that one
+ * that dies, or writes nonsense, can spoil nobody else's.
+ * Design: docs/design/process.md
+ */
+#ifndef PLAIT_CORE_CHANNEL_H
+#define PLAIT_CORE_CHANNEL_H
+
+#include "core/ring.h"
+
+#define PLAIT_CHANNEL_MAGIC UINT32_C(0x6e616863) /* "chan" */
+#define PLAIT_CHANNEL_VERSION 1
+
+#define PLAIT_CHANNEL_RING ((uint64_t)1 << 18) /* bytes, in each direction */
+#define PLAIT_CHANNEL_DESK ((uint64_t)1 << 20)
+
+typedef struct plait_channel_shared {
+    /* const after init */
+    uint32_t magic;
+    uint32_t version;
+    uint64_t size; /* of the whole map */
+    int32_t parent;
+    uint32_t reserved;
+    /* written by the parent: the number of the request to be interrupted, then a wait word that
+     * grows by 1 each time */
+    PLAIT_ATOMIC(uint64_t) interrupted;
+    PLAIT_ATOMIC(uint32_t) bell;
+    char pad0[PLAIT_PRIM_CACHE_LINE - 36];
+    /* written by the child: how much on the desk is finished, in units of its user's */
+    PLAIT_ATOMIC(uint64_t) finished;
+    char pad1[PLAIT_PRIM_CACHE_LINE - 8];
+    plait_ring_shared_t requests; /* to the child */
+    plait_ring_shared_t replies;  /* to the parent */
+} plait_channel_shared_t;
+
+_Static_assert(sizeof(plait_channel_shared_t) == 6 * PLAIT_PRIM_CACHE_LINE, "no holes");
+
+/* One side's view. */
+typedef struct plait_channel {
+    plait_prim_map_t map;
+    plait_channel_shared_t *shared;
+    plait_ring_t requests;
+    plait_ring_t replies;
+    unsigned char *desk; /* PLAIT_CHANNEL_DESK bytes */
+} plait_channel_t;
+
+/* The parent: a channel of its own memory; PLAIT_OK, or PLAIT_NOMEM or PLAIT_SYSTEM. Owner: the
+ * caller, until close. */
+int plait_channel_create(plait_channel_t *channel);
+
+/* The child, once: the channel behind a descriptor that it inherited. PLAIT_CORRUPT where it is
+ * none, or of another version. */
+int plait_channel_open(plait_channel_t *channel, int descriptor);
+
+void plait_channel_close(plait_channel_t *channel);
+
+/* Any thread of the parent: asks for the request with this number to be interrupted. */
+void plait_channel_interrupt(plait_channel_t *channel, uint64_t number);
+
+/* The child: the number of the request that was last to be interrupted; 0 for none. */
+uint64_t plait_channel_interrupted(plait_channel_t *channel);
+
+/* One thread of the child: blocks until a request is to be interrupted since `seen` was read. */
+void plait_channel_await_interrupt(plait_channel_t *channel, uint32_t *seen);
+
+#endif

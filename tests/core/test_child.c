@@ -1,0 +1,295 @@
+/* Tests of src/core/child.c, channel.c and src/prim's children: this program starts itself again, as
+ * a child that answers, dies, or writes nonsense. Design: docs/design/process.md */
+#include "test.h"
+
+#include <dirent.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "core/child.h"
+
+#define SECOND INT64_C(1000000000)
+
+/* ---- the child's side ---- */
+
+/* Answers every request with its bytes plus one, until one of type 0. */
+static int answer_all(plait_channel_t *channel)
+{
+    for (;;) {
+        plait_ring_record_t request;
+        void *payload;
+        if (plait_ring_peek_spsc(&channel->requests, PLAIT_PRIM_FOREVER, &request) != PLAIT_OK)
+            return 11;
+        if (request.type == 0)
+            return 7;
+        if (plait_ring_reserve_spsc(&channel->replies, request.type, request.number, request.size,
+                                    PLAIT_PRIM_FOREVER, &payload) != PLAIT_OK)
+            return 12;
+        for (uint32_t i = 0; i < request.size; i++)
+            ((unsigned char *)payload)[i] =
+                (unsigned char)(((unsigned char *)request.payload)[i] + 1);
+        plait_ring_consume_spsc(&channel->requests);
+        plait_ring_commit_spsc(&channel->replies);
+    }
+}
+
+static int scribble(plait_channel_t *channel, uint64_t seed)
+{
+    uint64_t random = seed;
+    volatile uint64_t *words = channel->map.base;
+    size_t count = seed % 2 == 0 ? sizeof(plait_channel_shared_t) / 8 : channel->map.size / 8;
+    for (int i = 0; i < 3000000; i++)
+        words[test_random_below(&random, count)] =
+            test_random(&random) >> test_random_below(&random, 64);
+    return 0;
+}
+
+static int wait_to_be_interrupted(plait_channel_t *channel)
+{
+    uint32_t seen = 0;
+    uint64_t number;
+    while ((number = plait_channel_interrupted(channel)) == 0)
+        plait_channel_await_interrupt(channel, &seen);
+    return (int)number;
+}
+
+static int be_a_child(const char *mode)
+{
+    plait_channel_t channel;
+    if (plait_channel_open(&channel, PLAIT_PRIM_CHILD_DESCRIPTOR) != PLAIT_OK)
+        return 9;
+    if (!plait_prim_child_follow(channel.shared->parent))
+        return 8;
+    plait_prim_child_ignore_interrupts();
+    if (strcmp(mode, "answer") == 0)
+        return answer_all(&channel);
+    if (strncmp(mode, "scribble", 8) == 0)
+        return scribble(&channel, strtoull(mode + 8, NULL, 10));
+    if (strcmp(mode, "crash") == 0)
+        raise(SIGSEGV);
+    if (strcmp(mode, "interrupt") == 0)
+        return wait_to_be_interrupted(&channel);
+    if (strcmp(mode, "many files") == 0) {
+        DIR *folder = opendir("/proc/self/fd");
+        int count = 0;
+        while (readdir(folder) != NULL)
+            count++;
+        return count - 2; /* without . and .. */
+    }
+    pause();
+    return 0;
+}
+
+/* Before main: glibc hands constructors what main gets. */
+__attribute__((constructor)) static void maybe_a_child(int argc, char **argv)
+{
+    if (argc == 3 && strcmp(argv[1], "--child") == 0)
+        _exit(be_a_child(argv[2]));
+}
+
+static int start(plait_child_t *child, const char *mode)
+{
+    const char *arguments[] = {"test_child", "--child", mode, NULL};
+    return plait_child_start(child, "/proc/self/exe", arguments);
+}
+
+/* ---- the parent's side ---- */
+
+static int ask(plait_child_t *child, uint64_t number, size_t size)
+{
+    void *payload;
+    int result = plait_ring_reserve_spsc(&child->channel.requests, 1, number, size,
+                                         PLAIT_PRIM_FOREVER, &payload);
+    if (result != PLAIT_OK)
+        return result;
+    memset(payload, (int)(number & 127), size);
+    plait_ring_commit_spsc(&child->channel.requests);
+    plait_ring_record_t reply;
+    result = plait_ring_peek_spsc(&child->channel.replies, PLAIT_PRIM_FOREVER, &reply);
+    if (result != PLAIT_OK)
+        return result;
+    CHECK_EQ(reply.number, number);
+    CHECK_EQ(reply.size, size);
+    if (size > 0)
+        CHECK_EQ(((unsigned char *)reply.payload)[size - 1], (number & 127) + 1);
+    plait_ring_consume_spsc(&child->channel.replies);
+    return PLAIT_OK;
+}
+
+static void tell_to_end(plait_child_t *child)
+{
+    void *payload;
+    CHECK_EQ(
+        plait_ring_reserve_spsc(&child->channel.requests, 0, 0, 0, PLAIT_PRIM_FOREVER, &payload),
+        PLAIT_OK);
+    plait_ring_commit_spsc(&child->channel.requests);
+}
+
+TEST(questions_and_answers)
+{
+    plait_child_t child;
+    plait_child_death_t death;
+    uint64_t random = test_random_start(1);
+    REQUIRE(start(&child, "answer") == PLAIT_OK);
+    int pid = child.process.pid;
+    for (uint64_t number = 1; number < (uint64_t)test_scaled(5000); number++)
+        REQUIRE(ask(&child, number, (size_t)test_random_below(&random, 5000)) == PLAIT_OK);
+    REQUIRE(ask(&child, 1, plait_ring_limit(&child.channel.requests)) == PLAIT_OK);
+    tell_to_end(&child);
+    plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
+    CHECK_EQ(death.pid, pid);
+    CHECK_EQ(death.end, PLAIT_PRIM_EXITED);
+    CHECK_EQ(death.number, 7);
+    CHECK(kill(pid, 0) != 0); /* reaped */
+}
+
+TEST(a_crash_is_told)
+{
+    plait_child_t child;
+    plait_child_death_t death;
+    REQUIRE(start(&child, "crash") == PLAIT_OK);
+    CHECK_EQ(ask(&child, 1, 10), PLAIT_CLOSED);
+    plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
+    /* a sanitizer's handler makes an exit of it */
+    CHECK(death.end == PLAIT_PRIM_SIGNALED ? death.number == SIGSEGV : death.number != 0);
+}
+
+TEST(killed_while_it_is_asked)
+{
+    uint64_t random = test_random_start(2);
+    for (int round = 0; round < test_scaled(100); round++) {
+        plait_child_t child;
+        plait_child_death_t death;
+        REQUIRE(start(&child, "answer") == PLAIT_OK);
+        uint64_t last = test_random_below(&random, 50), number = 1;
+        while (number < last && ask(&child, number, 100) == PLAIT_OK)
+            number++;
+        plait_prim_child_kill(&child.process);
+        while (ask(&child, ++number, 100) == PLAIT_OK)
+            continue;
+        plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
+        CHECK_EQ(death.end, PLAIT_PRIM_SIGNALED);
+        CHECK_EQ(death.number, SIGKILL);
+    }
+}
+
+TEST(one_that_does_not_end_is_killed)
+{
+    plait_child_t child;
+    plait_child_death_t death;
+    REQUIRE(start(&child, "pause") == PLAIT_OK);
+    plait_child_end(&child, plait_prim_now() + SECOND / 10, &death);
+    CHECK_EQ(death.end, PLAIT_PRIM_SIGNALED);
+    CHECK_EQ(death.number, SIGKILL);
+}
+
+TEST(interrupts_arrive)
+{
+    plait_child_t child;
+    plait_child_death_t death;
+    REQUIRE(start(&child, "interrupt") == PLAIT_OK);
+    plait_channel_interrupt(&child.channel, 42);
+    plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
+    CHECK_EQ(death.end, PLAIT_PRIM_EXITED);
+    CHECK_EQ(death.number, 42);
+}
+
+TEST(what_cannot_be_run)
+{
+    plait_child_t child;
+    const char *arguments[] = {"nothing", NULL};
+    CHECK_EQ(plait_child_start(&child, "/nonexistent/program", arguments), PLAIT_SYSTEM);
+}
+
+TEST(a_child_gets_no_other_files)
+{
+    plait_child_t child, other;
+    plait_child_death_t death;
+    REQUIRE(start(&other, "answer") == PLAIT_OK);
+    REQUIRE(start(&child, "many files") == PLAIT_OK);
+    plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
+    CHECK(death.number >= 4);
+    CHECK(death.number <=
+          6); /* 0 to 2, the channel's, the folder's own; a sanitizer may have one */
+    plait_prim_child_kill(&other.process);
+    plait_child_end(&other, PLAIT_PRIM_FOREVER, &death);
+}
+
+/* Whatever it writes over the channel, the parent's waits end, and nothing outside is touched. */
+TEST(nonsense_over_the_channel)
+{
+    for (int round = 0; round < test_scaled(12); round++) {
+        plait_child_t child;
+        plait_child_death_t death;
+        char mode[32];
+        snprintf(mode, sizeof mode, "scribble%d", round);
+        REQUIRE(start(&child, mode) == PLAIT_OK);
+        plait_channel_t *channel = &child.channel;
+        for (uint64_t number = 1;; number++) {
+            void *payload;
+            plait_ring_record_t reply;
+            int64_t soon = plait_prim_now() + SECOND / 1000;
+            int asked = plait_ring_reserve_spsc(&channel->requests, 1, number, 300, soon, &payload);
+            if (asked == PLAIT_OK)
+                plait_ring_commit_spsc(&channel->requests);
+            int answered = plait_ring_peek_spsc(&channel->replies, soon, &reply);
+            if (answered == PLAIT_OK)
+                plait_ring_consume_spsc(&channel->replies);
+            if (answered == PLAIT_CORRUPT) /* what a proxy does with such a child */
+                plait_prim_child_kill(&child.process);
+            if (plait_prim_child_wait(&child.process, 0) == PLAIT_OK)
+                break;
+        }
+        plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
+        CHECK(death.end != PLAIT_PRIM_UNKNOWN);
+    }
+}
+
+/* ---- the parent dies ---- */
+
+/* Whether the process is gone or only waits to be reaped by init. */
+static bool is_gone(int pid)
+{
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", pid);
+    FILE *file = fopen(path, "r");
+    if (file == NULL)
+        return true;
+    size_t size = fread(text, 1, sizeof text - 1, file);
+    fclose(file);
+    const char *end = size > 0 ? strrchr(text, ')') : NULL;
+    return end == NULL || end[2] == 'Z' || end[2] == 'X';
+}
+
+TEST(children_die_with_their_parent)
+{
+    for (int round = 0; round < 4; round++) {
+        int report[2];
+        REQUIRE(pipe(report) == 0);
+        pid_t parent = fork();
+        if (parent == 0) {
+            plait_child_t child;
+            int pid = start(&child, "pause") == PLAIT_OK ? child.process.pid : 0;
+            if (write(report[1], &pid, sizeof pid) != sizeof pid)
+                _exit(1);
+            if (round == 1)
+                _exit(0);
+            pause();
+        }
+        REQUIRE(parent > 0);
+        int pid = 0;
+        CHECK_EQ(read(report[0], &pid, sizeof pid), sizeof pid);
+        CHECK(pid > 0);
+        if (round == 2)
+            test_sleep(SECOND / 10); /* it has come to its pause by now */
+        kill(parent, SIGKILL);
+        CHECK_EQ(waitpid(parent, NULL, 0), parent);
+        int64_t deadline = test_now() + 20 * SECOND;
+        while (!is_gone(pid) && test_now() < deadline)
+            test_sleep(SECOND / 100);
+        CHECK(is_gone(pid));
+        close(report[0]);
+        close(report[1]);
+    }
+}
