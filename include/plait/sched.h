@@ -118,6 +118,9 @@ plait_sched_t *plait_sched_find(uint64_t id);
  * their memory stays behind. */
 bool plait_sched_after_fork(void);
 
+/* A worker that cannot run anything any more: breaks the scheduler, as a failed enter does. */
+void plait_sched_break(plait_sched_t *sched);
+
 bool plait_sched_is_closed(plait_sched_t *sched);
 bool plait_sched_is_broken(plait_sched_t *sched);
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from plait._errors import Interrupted, RemoteError
     from plait._future import Future
     from plait._plait import cpu_count
-    from plait._pool import BrokenPool, Pool
+    from plait._pool import BrokenPool, Pool, WorkerDied
 
 __all__ = [
     "BrokenPool",
@@ -23,6 +23,7 @@ __all__ = [
     "Interrupted",
     "Pool",
     "RemoteError",
+    "WorkerDied",
     "cpu_count",
     "map",
     "submit",
@@ -35,6 +36,7 @@ _homes = {
     "Interrupted": "plait._errors",
     "Pool": "plait._pool",
     "RemoteError": "plait._errors",
+    "WorkerDied": "plait._pool",
     "cpu_count": "plait._plait",
     "map": "plait._default",
     "submit": "plait._default",

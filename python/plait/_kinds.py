@@ -59,9 +59,7 @@ def choose(kind: str) -> tuple[str, str]:
             raise RuntimeError(f"kind='interpreter' cannot serve: {refusal}, or kind='thread'")
         return kind, "asked for"
     if kind == "process":
-        raise RuntimeError(
-            "kind='process' is not part of this version: use kind='interpreter' or 'thread'"
-        )
+        return kind, "asked for"
     raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
 
 
@@ -72,7 +70,7 @@ def _choose_automatically() -> tuple[str, str]:
             return "thread", f"CPython {version} runs threads in parallel: its GIL is off"
         return "thread", (
             f"the GIL of this free-threaded CPython {version} is on (an extension switched it on, "
-            "or PYTHON_GIL=1): threads do not run in parallel, and process workers do not exist yet"
+            "or PYTHON_GIL=1): threads do not run in parallel; kind='process' does"
         )
     refusal = interpreter_refusal()
     if refusal is None and sys.version_info >= (3, 13):
@@ -80,9 +78,7 @@ def _choose_automatically() -> tuple[str, str]:
     told = refusal or (
         f"CPython {version} imports too little of the standard library into own-GIL interpreters"
     )
-    return "thread", (
-        f"{told}; process workers do not exist yet, so threads take turns under one GIL"
-    )
+    return "thread", f"{told}; threads take turns under one GIL; kind='process' runs in parallel"
 
 
 def prepare_main() -> None:

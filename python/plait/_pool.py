@@ -4,6 +4,7 @@ import concurrent.futures
 import functools
 import itertools
 import os
+import signal
 import sys
 import threading
 import weakref
@@ -34,12 +35,43 @@ class BrokenPool(concurrent.futures.BrokenExecutor):
         super().__init__(f"the pool is broken, since a worker could not be prepared ({told})")
 
 
+class WorkerDied(concurrent.futures.BrokenExecutor):
+    """The process of a worker died while it ran a task, which is lost; the pool goes on.
+
+    task: the name of the function that ran. pid: of the process. signal: the number of the signal
+    that killed it, or None. status: its exit status, or None.
+    """
+
+    def __init__(
+        self,
+        task: bytes | str = "a task",
+        pid: int = 0,
+        signal: int | None = None,
+        status: int | None = None,
+        corrupt: bool = False,
+    ) -> None:
+        self.task = task.decode(errors="replace") if isinstance(task, bytes) else task
+        self.pid, self.signal, self.status = pid, signal, status
+        super().__init__(self.task, pid, signal, status, corrupt)
+
+    def __str__(self) -> str:
+        if self.args[4]:
+            how = "wrote over its channel to this process, and was stopped,"
+        elif self.signal is not None:
+            how = f"was killed by {_signal_name(self.signal)}"
+        elif self.status is not None:
+            how = f"ended with exit status {self.status}"
+        else:
+            how = "ended"
+        return f"the worker process {self.pid} {how} while it ran {self.task}"
+
+
 class Pool(_plait.PoolBase, concurrent.futures.Executor):
     """Runs functions on several workers at once: a concurrent.futures.Executor.
 
     max_workers: at most so many workers; None for cpu_count(). They start as work arrives.
-    kind: "thread", "interpreter", or "auto" for the best that serves here; see the attributes kind
-        and reason.
+    kind: "thread", "interpreter", "process", or "auto" for the best that serves here; see the
+        attributes kind and reason.
     initializer: called as initializer(*initargs) in every worker before its first task; if it
         raises, the pool is broken, and every task fails with BrokenPool.
     thread_name_prefix: of the workers' threads.
@@ -67,11 +99,23 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
             raise TypeError("initializer must be a callable")
         self.kind, self.reason = _kinds.choose(kind)
         self.max_workers = max_workers
-        setup = {}
         if self.kind == "interpreter":
             _kinds.prepare_main()
-            setup = _setup()
-        self._open(self.kind, max_workers, thread_name_prefix, setup, initializer, tuple(initargs))
+        setup = {} if self.kind == "thread" else _setup()
+        command: tuple[bytes, ...] = ()
+        if self.kind == "process":
+            from plait import _child
+
+            command = _child.command()
+        self._open(
+            self.kind,
+            max_workers,
+            thread_name_prefix,
+            setup,
+            initializer,
+            tuple(initargs),
+            command,
+        )
         _pools.add(self)
 
     def map(
@@ -192,6 +236,13 @@ def _attached(identity: int, process: int, kind: str, reason: str, max_workers: 
     pool._attach(identity)
     pool.kind, pool.reason, pool.max_workers = kind, reason, max_workers
     return pool
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return f"signal {number} ({signal.Signals(number).name})"
+    except ValueError:
+        return f"signal {number}"
 
 
 def _window(chunksize: int | None, buffersize: int | None) -> int:

@@ -153,10 +153,13 @@ PyObject *import_by_name(PyObject *module_name, PyObject *path);
 
 /* A callable as a message: made once, read by every worker, which keeps the callable it makes of
  * it. */
+#define SHIPMENT_NAME 80
+
 typedef struct shipment {
     PLAIT_ATOMIC(uint32_t) references;
     uint64_t id; /* unique in the process */
     message_t message;
+    char name[SHIPMENT_NAME]; /* what to call it in messages, UTF-8 */
 } shipment_t;
 
 void shipment_retain(shipment_t *shipment);
@@ -179,7 +182,8 @@ shipment_t *ship(module_state *state, shipper_t *shipper, PyObject *callable);
 
 /* ---- worker.c ---- */
 
-typedef enum pool_kind { KIND_THREAD, KIND_INTERPRETER } pool_kind;
+/* All but threads take flat messages instead of objects. */
+typedef enum pool_kind { KIND_THREAD, KIND_INTERPRETER, KIND_PROCESS } pool_kind;
 
 /* The part of a pool that workers share; lives until the last worker has ended. */
 typedef struct pool_core {
@@ -188,8 +192,9 @@ typedef struct pool_core {
     plait_sched_t *sched;
     PyInterpreterState *interpreter;  /* of the pool's maker */
     uint32_t fork_count;              /* when it was made */
-    message_t setup;                  /* interpreter kind: what makes one resemble its maker */
-    shipment_t *initializer_shipment; /* interpreter kind, or NULL */
+    char **program;                   /* process kind: what starts a child; its path first */
+    message_t setup;                  /* what makes an interpreter resemble its maker */
+    shipment_t *initializer_shipment; /* not for threads; or NULL */
     message_t initializer_arguments;
     PyObject *initializer;              /* thread kind: a callable without arguments, or NULL */
     PyObject *name_prefix;              /* thread kind: of the threads' names, or NULL */
@@ -214,9 +219,12 @@ typedef struct worker_data {
     bool entered;      /* counted in the core's */
     table_t functions; /* shipment id -> callable */
     kept_encoder_t encoder;
-    unsigned helping; /* how many waiting calls lie on its stack */
-    int64_t turn;     /* thread kind: when this worker last took turns */
-    PyObject *pulse;  /* code that does nothing, and its globals: see take_turns */
+    struct process *process;        /* process kind, in the parent: see worker_process.c */
+    struct service *service;        /* process kind, in the child: see serve.c */
+    PLAIT_ATOMIC(uint64_t) request; /* likewise: the number of what runs */
+    unsigned helping;               /* how many waiting calls lie on its stack */
+    int64_t turn;                   /* thread kind: when this worker last took turns */
+    PyObject *pulse;                /* code that does nothing, and its globals: see take_turns */
     PyObject *globals;
     /* see interrupt.c */
     PLAIT_ATOMIC(struct call *) current; /* written by the worker, read by interrupters */
@@ -226,9 +234,19 @@ typedef struct worker_data {
     unsigned visitors;
 } worker_data_t;
 
-extern const plait_worker_ops_t worker_ops;
+extern const plait_worker_ops_t worker_ops;         /* thread and interpreter kind */
+extern const plait_worker_ops_t worker_process_ops; /* see worker_process.c */
 
-/* Thread and interpreter kind: the callable of a shipment in this worker. A new reference, or NULL.
+/* The steps of a worker's beginning, and what ends a pool's shared part; also for worker_process.c
+ * and serve.c. NULL, or -1 with an exception, where they fail. */
+worker_data_t *worker_data_new(plait_worker_t *worker);
+int worker_find_state(worker_data_t *data);
+int worker_resemble_maker(worker_data_t *data, module_state *state);
+int worker_run_initializer(worker_data_t *data);
+void worker_forget_functions(worker_data_t *data);
+void worker_dispose(void *context);
+
+/* The callable of a shipment in this worker. A new reference, or NULL.
  */
 PyObject *worker_function(worker_data_t *data, shipment_t *shipment);
 
@@ -238,7 +256,8 @@ typedef enum outcome {
     OUTCOME_VALUE,
     OUTCOME_EXCEPTION,
     OUTCOME_BROKEN,
-    OUTCOME_CANCELLED
+    OUTCOME_CANCELLED,
+    OUTCOME_DIED /* the worker's process, see write_death */
 } outcome_t;
 
 /* What a worker has to say: a message, or (thread kind) an object of the interpreter it shares with
@@ -259,7 +278,7 @@ typedef struct call {
     PyObject
         *watcher; /* the Future to be published, a reference, while the notifier is asked for */
     union {
-        struct { /* interpreter kind */
+        struct { /* interpreter and process kind */
             shipment_t *function;
             message_t arguments;
         } flat;
@@ -269,7 +288,7 @@ typedef struct call {
             Py_ssize_t count;
         } direct;
     };
-    uint64_t tail[]; /* thread kind: the arguments; interpreter kind: room for a small message */
+    uint64_t tail[]; /* thread kind: the arguments; else room for a small message */
 } call_t;
 
 static inline PyObject **call_arguments(call_t *call)
@@ -284,6 +303,11 @@ call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t po
 
 /* Worker: runs it and writes its outcome. */
 void call_run(worker_data_t *data, call_t *call);
+void call_drop_arguments(call_t *call);
+
+/* In the child of a process pool: a call without function and arguments, to be used again and
+ * again. NULL with an exception. */
+call_t *call_new_empty(void);
 
 /* The answer as the asker's own objects: the value, or NULL with *exception set (a new reference,
  * not raised) or, where even that failed, with an exception raised. */
@@ -309,6 +333,13 @@ PyObject *exception_from_message(module_state *state, const message_t *message);
  * may be NULL where no interpreter could be had), or by a text. */
 void core_failed(pool_core_t *core, module_state *state, const char *text);
 
+/* Likewise, by a message that exception_to_message has made, which it takes over. */
+void core_failed_by(pool_core_t *core, message_t *message);
+
+/* A message for exception_from_message that stands for an exception of that name. Needs no
+ * interpreter. */
+void message_stand_in(const char *text, message_t *message);
+
 /* ---- interrupt.c ---- */
 
 /* Any thread with a thread state: has Interrupted raised in a call that runs; false if it is final
@@ -317,6 +348,13 @@ bool interrupt_call(call_t *call);
 
 /* Has Interrupted raised in whatever the workers of a closed and drained pool still run. */
 void interrupt_workers(pool_core_t *core);
+
+/* Process kind. The parent, any thread: has the worker's child interrupt the call, or whatever it
+ * runs where `call` is NULL, if it runs it. */
+void interrupt_process(worker_data_t *data, call_t *call);
+
+/* The child, with a thread state: has Interrupted raised in the request, if that runs. */
+void interrupt_request(worker_data_t *data, uint64_t number);
 
 /* The worker, around a call: what was its current one before is `below`. */
 call_t *begin_call(worker_data_t *data, call_t *call);
@@ -380,6 +418,21 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
 
 uint64_t map_run_items(worker_data_t *data, plait_job_t *job, uint64_t low, uint64_t high);
 void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uint64_t high);
+
+/* ---- serve.c ---- */
+
+/* In a process worker's child: does what its parent asks until it is told to end. None, or NULL with
+ * an exception. */
+PyObject *serve(void);
+
+/* What is finished of the present request, for the parent to find if this process dies. */
+void service_note(struct service *service, uint64_t finished, size_t used);
+
+/* Whether this process is to be interrupted in what it runs. */
+bool service_is_interrupted(worker_data_t *data);
+
+/* An encoder that writes where the parent can find it; `full`: it had not enough room since. */
+kept_encoder_t *service_desk(struct service *service, bool **full);
 
 /* ---- fork.c ---- */
 

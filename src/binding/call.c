@@ -9,12 +9,12 @@
 
 #define FEW_ARGUMENTS 16
 
-/* Bytes for a small message in an interpreter worker's call. */
+/* Bytes for a small message in a flat call. */
 #define ROOM 192
 
-static void drop_arguments(call_t *call)
+void call_drop_arguments(call_t *call)
 {
-    if (call->kind == KIND_INTERPRETER) {
+    if (call->kind != KIND_THREAD) {
         shipment_release(call->flat.function);
         call->flat.function = NULL;
         message_clear(&call->flat.arguments);
@@ -32,7 +32,7 @@ static void drop_arguments(call_t *call)
 static void destroy(plait_task_t *task)
 {
     call_t *call = (call_t *)task;
-    drop_arguments(call);
+    call_drop_arguments(call);
     answer_clear(&call->answer);
     free(call);
 }
@@ -49,15 +49,22 @@ static call_t *call_new(pool_kind kind, size_t tail)
     return call;
 }
 
+call_t *call_new_empty(void)
+{
+    call_t *call = call_new(KIND_PROCESS, ROOM);
+    if (call != NULL)
+        call->flat.arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
+    return call;
+}
+
 call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callable,
                       PyObject *const *args, Py_ssize_t positional, PyObject *keyword_names)
 {
-    call_t *call = call_new(KIND_INTERPRETER, ROOM);
+    call_t *call = call_new_empty();
     if (call == NULL)
         return NULL;
     encoder_t spare;
     plait_flat_value_t root;
-    call->flat.arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
     call->flat.function = ship(state, shipper, callable);
     if (call->flat.function == NULL)
         goto fail;
@@ -207,5 +214,5 @@ void call_run(worker_data_t *data, call_t *call)
         answer_value(data, call, result);
     else
         answer_raised(data, &call->answer);
-    drop_arguments(call);
+    call_drop_arguments(call);
 }

@@ -38,7 +38,7 @@ PyObject *take_raised(void)
 
 /* What is left when an exception cannot even be described: its type's name. Needs no memory of
  * Python's. */
-static void stand_in(const char *text, message_t *message)
+void message_stand_in(const char *text, message_t *message)
 {
     plait_flat_writer_t writer;
     plait_flat_value_t root, part;
@@ -66,7 +66,7 @@ void exception_to_message(module_state *state, message_t *message)
         travel == NULL ? NULL : PyObject_CallMethod(travel, "dump_exception", "(O)", exception);
     if (pair == NULL || encode_message(state, pair, message) < 0) {
         PyErr_Clear();
-        stand_in(Py_TYPE(exception)->tp_name, message);
+        message_stand_in(Py_TYPE(exception)->tp_name, message);
     }
     Py_XDECREF(pair);
     Py_DECREF(exception);
@@ -88,14 +88,19 @@ void core_failed(pool_core_t *core, module_state *state, const char *text)
     if (state != NULL && PyErr_Occurred())
         exception_to_message(state, &message);
     else
-        stand_in(text, &message);
+        message_stand_in(text, &message);
+    core_failed_by(core, &message);
+}
+
+void core_failed_by(pool_core_t *core, message_t *message)
+{
     plait_prim_lock(&core->lock);
     bool first = core->failure.bytes == NULL;
     if (first)
-        core->failure = message;
+        core->failure = *message;
     plait_prim_unlock(&core->lock);
     if (!first)
-        message_clear(&message);
+        message_clear(message);
 }
 
 /* ---- answers ---- */
@@ -146,6 +151,21 @@ static PyObject *broken_exception(module_state *state, const message_t *failure)
     return exception;
 }
 
+/* WorkerDied(task, pid, signal, status, corrupt), with less where memory was short. */
+static PyObject *died_exception(module_state *state, const message_t *death)
+{
+    PyObject *parts = decode_message(state, death);
+    if (parts != NULL && !PyTuple_Check(parts))
+        Py_SETREF(parts, PyTuple_New(0));
+    PyObject *module = parts == NULL ? NULL : PyImport_ImportModule("plait._pool");
+    PyObject *class = module == NULL ? NULL : PyObject_GetAttrString(module, "WorkerDied");
+    PyObject *exception = class == NULL ? NULL : PyObject_CallObject(class, parts);
+    Py_XDECREF(class);
+    Py_XDECREF(module);
+    Py_XDECREF(parts);
+    return exception;
+}
+
 PyObject *answer_decode(module_state *state, const answer_t *answer, PyObject **exception)
 {
     *exception = NULL;
@@ -159,6 +179,9 @@ PyObject *answer_decode(module_state *state, const answer_t *answer, PyObject **
         return NULL;
     case OUTCOME_BROKEN:
         *exception = broken_exception(state, &answer->message);
+        return NULL;
+    case OUTCOME_DIED:
+        *exception = died_exception(state, &answer->message);
         return NULL;
     case OUTCOME_CANCELLED: {
         PyObject *module = PyImport_ImportModule("concurrent.futures");

@@ -22,7 +22,10 @@ static PyObject *interrupted_class(void)
 
 static bool is_interrupted(worker_data_t *data, call_t *call)
 {
-    return call != NULL && call != items_of(data) && plait_atomic_load_seq_cst(&call->interrupted);
+    if (call == NULL)
+        return false;
+    return (call != items_of(data) && plait_atomic_load_seq_cst(&call->interrupted)) ||
+           (data->service != NULL && service_is_interrupted(data));
 }
 
 int raise_if_interrupted(worker_data_t *data)
@@ -70,8 +73,9 @@ void end_call(worker_data_t *data, call_t *below)
 
 /* ---- the interrupter's side ---- */
 
-/* In the worker's interpreter. `call` NULL: whatever the worker runs. */
-static void strike(worker_data_t *data, call_t *call)
+/* In the worker's interpreter. `call` NULL: whatever the worker runs; `number` 0: whatever request of
+ * the parent's that is. */
+static void strike(worker_data_t *data, call_t *call, uint64_t number)
 {
     PyObject *class = interrupted_class();
     if (class == NULL) {
@@ -81,7 +85,9 @@ static void strike(worker_data_t *data, call_t *call)
     plait_prim_lock(&data->lock);
     plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see end_call */
     call_t *current = plait_atomic_load_seq_cst(&data->current);
-    if (call != NULL ? current == call : current != NULL)
+    /* The number after the call, which it is set before: it belongs to this call or a later one. */
+    bool wanted = number == 0 || plait_atomic_load_seq_cst(&data->request) == number;
+    if (wanted && (call != NULL ? current == call : current != NULL))
         PyThreadState_SetAsyncExc(data->thread_id, class);
     else
         plait_atomic_store_seq_cst(&data->struck, 0);
@@ -89,18 +95,27 @@ static void strike(worker_data_t *data, call_t *call)
     Py_DECREF(class);
 }
 
+void interrupt_request(worker_data_t *data, uint64_t number)
+{
+    strike(data, NULL, number);
+}
+
 /* The visited worker cannot leave meanwhile, see leave_members. */
 static void visit(worker_data_t *data, call_t *call)
 {
+    if (data->process != NULL) {
+        interrupt_process(data, call);
+        return;
+    }
     if (data->interpreter == PyInterpreterState_Get()) {
-        strike(data, call);
+        strike(data, call, 0);
         return;
     }
     PyThreadState *own = PyEval_SaveThread();
     PyThreadState *visitor = PyThreadState_New(data->interpreter);
     if (visitor != NULL) {
         PyEval_RestoreThread(visitor);
-        strike(data, call);
+        strike(data, call, 0);
         PyThreadState_Clear(visitor);
         PyThreadState_DeleteCurrent();
     }
@@ -190,9 +205,10 @@ void leave_members(worker_data_t *data)
     bool visited = data->visitors > 0;
     plait_prim_unlock(&core->lock);
     while (visited) { /* a visitor needs this interpreter's GIL for a moment */
-        Py_BEGIN_ALLOW_THREADS
+        PyThreadState *own = data->thread_state == NULL ? NULL : PyEval_SaveThread();
         plait_prim_yield();
-        Py_END_ALLOW_THREADS
+        if (own != NULL)
+            PyEval_RestoreThread(own);
         plait_prim_lock(&core->lock);
         visited = data->visitors > 0;
         plait_prim_unlock(&core->lock);

@@ -29,7 +29,7 @@ typedef struct map_object {
     module_state *state;
     PyObject *callable;
     PyObject *input;      /* NULL once exhausted */
-    shipment_t *function; /* interpreter kind */
+    shipment_t *function; /* not for threads */
     stream_t *stream;
     bool star, ordered, begun;
     int64_t deadline;
@@ -328,17 +328,23 @@ static void drop_current(map_object *self)
     self->current = NULL;
 }
 
-static int open_current(map_object *self)
+/* Takes the next grain. A list that cannot be read fails all its items: a process that wrote nonsense
+ * may have sent it. */
+static void open_current(map_object *self)
 {
     self->current = heap_pop(self);
     self->position = 0;
     answer_t *answer = &self->current->answer;
     if (answer->outcome != OUTCOME_VALUE || answer->object != NULL)
-        return 0;
-    if (decoder_open(&self->decoder, self->state, &answer->message) < 0)
-        return -1;
-    self->decoding = true;
-    return decode_root(&self->decoder, PLAIT_FLAT_LIST, &self->values);
+        return;
+    self->decoding = decoder_open(&self->decoder, self->state, &answer->message) == 0;
+    if (self->decoding && decode_root(&self->decoder, PLAIT_FLAT_LIST, &self->values) == 0) {
+        if (self->values.words >= self->current->high - self->current->low)
+            return;
+        PyErr_SetString(PyExc_ValueError, "malformed plait message: too few results");
+    }
+    answer->outcome = OUTCOME_EXCEPTION;
+    answer->object = take_raised();
 }
 
 /* What an item raised. A StopIteration would end the iteration in silence: as in a generator (PEP
@@ -368,7 +374,8 @@ static PyObject *give(map_object *self)
         PyObject *exception;
         answer_decode(self->state, answer, &exception);
         raise_at_place(exception);
-        if (answer->outcome != OUTCOME_EXCEPTION) { /* nothing more will come */
+        if (answer->outcome != OUTCOME_EXCEPTION &&
+            answer->outcome != OUTCOME_DIED) { /* nothing more will come */
             Py_CLEAR(self->input);
             self->next = self->taken;
             self->position = self->current->high - self->current->low;
@@ -414,8 +421,7 @@ static PyObject *next_value(map_object *self)
         if (!grain_is_due(self) && collect(self, 0) < 0)
             return NULL;
         if (grain_is_due(self)) {
-            if (open_current(self) < 0)
-                return NULL;
+            open_current(self);
         } else if (!wants_more(self) && wait_for_grains(self) < 0) {
             return NULL;
         }
@@ -456,7 +462,7 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
         PyErr_NoMemory();
         goto fail;
     }
-    if (pool->core->kind == KIND_INTERPRETER) {
+    if (pool->core->kind != KIND_THREAD) {
         Py_BEGIN_CRITICAL_SECTION((PyObject *)pool);
         self->function = ship(state, pool->shipper, callable);
         Py_END_CRITICAL_SECTION();

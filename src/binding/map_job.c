@@ -105,6 +105,8 @@ static void send_message(worker_data_t *data, map_job_t *job, uint64_t low, uint
     grain_t *grain = grain_new(job->first + low, job->first + high);
     if (encoder_finish(encoder, list, &grain->answer.message) < 0)
         answer_raised(data, &grain->answer);
+    else
+        grain->answer.message.borrowed = data->service != NULL; /* it lies on the desk */
     plait_mailbox_push(&job->stream->grains, &grain->link);
 }
 
@@ -134,11 +136,34 @@ static PyObject *prepare(worker_data_t *data, map_job_t *job, decoder_t *decoder
     return NULL;
 }
 
-/* Interpreter kind: runs items from `low` on, until `high` or one that fails, whose exception is
- * then raised; returns how many succeeded. What prepares them is not to be interrupted, and an
- * interrupt of the call below passes them by. */
-static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder,
-                         plait_flat_value_t list, uint64_t low, uint64_t high)
+/* What `run_into` is given and gives back besides. */
+typedef struct output {
+    encoder_t *encoder;
+    plait_flat_value_t list;
+    bool *full;     /* whether the encoder's memory was too small; NULL where it has no bounds */
+    PyObject *left; /* the result for which it was */
+} output_t;
+
+/* Puts one result into the list. 0, or -1 with an exception or with output->left. */
+static int put_result(output_t *output, PyObject *result, size_t place)
+{
+    plait_flat_value_t value;
+    if (encode_object(output->encoder, result, &value) == 0) {
+        plait_flat_set(&output->encoder->writer, output->list, place, value);
+        return 0;
+    }
+    if (output->full != NULL && *output->full) {
+        PyErr_Clear();
+        output->left = Py_NewRef(result);
+    }
+    return -1;
+}
+
+/* Flat kinds: runs items from `low` on, until `high` or one that fails, whose exception is then
+ * raised unless its result is left; returns how many succeeded. What prepares them is not to be
+ * interrupted, and an interrupt of the call below passes them by. */
+static uint64_t run_into(worker_data_t *data, map_job_t *job, output_t *output, uint64_t low,
+                         uint64_t high)
 {
     decoder_t decoder;
     plait_flat_body_t items;
@@ -148,15 +173,15 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder
         return 0;
     call_t *below = begin_call(data, items_of(data));
     for (bool go = raise_if_interrupted(data) == 0; go && index < high; index++) {
-        plait_flat_value_t value;
         PyObject *item = decode_value(&decoder, plait_flat_word(&items, (size_t)index));
         PyObject *result = item == NULL ? NULL : apply(job, function, item);
         Py_XDECREF(item);
-        int status = result == NULL ? -1 : encode_object(encoder, result, &value);
+        int status = result == NULL ? -1 : put_result(output, result, (size_t)(index - low));
         Py_XDECREF(result);
         if (status < 0)
             break;
-        plait_flat_set(&encoder->writer, list, (size_t)(index - low), value);
+        if (data->service != NULL)
+            service_note(data->service, index + 1, output->encoder->writer.used);
     }
     end_call(data, below);
     decoder_close(&decoder);
@@ -164,23 +189,45 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, encoder_t *encoder
     return index - low;
 }
 
+/* A result that was too large for an encoder with bounds. */
+static void send_left(worker_data_t *data, map_job_t *job, uint64_t place, PyObject *left)
+{
+    grain_t *grain = grain_new(job->first + place, job->first + place + 1);
+    PyObject *one = PyList_New(1);
+    if (one == NULL)
+        Py_DECREF(left);
+    else
+        PyList_SET_ITEM(one, 0, left);
+    if (one == NULL || encode_message(data->state, one, &grain->answer.message) < 0)
+        answer_raised(data, &grain->answer);
+    Py_XDECREF(one);
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+}
+
 static uint64_t run_flat(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high)
 {
-    encoder_t spare, *encoder = encoder_take(&data->encoder, &spare);
-    plait_flat_value_t list;
+    output_t output = {0};
+    encoder_t spare;
+    kept_encoder_t *kept =
+        data->service == NULL ? &data->encoder : service_desk(data->service, &output.full);
+    output.encoder = encoder_take(kept, &spare);
     uint64_t count = high - low, done = 0;
-    if (plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, (size_t)count, (size_t)count,
-                             &list) == PLAIT_OK)
-        done = run_into(data, job, encoder, list, low, high);
+    if (plait_flat_put_words(&output.encoder->writer, PLAIT_FLAT_LIST, (size_t)count, (size_t)count,
+                             &output.list) == PLAIT_OK)
+        done = run_into(data, job, &output, low, high);
     else
         PyErr_NoMemory();
-    PyObject *exception = done < count ? take_raised() : NULL;
-    send_message(data, job, low, low + done, encoder, list);
-    encoder_give(&data->encoder, encoder);
-    if (exception == NULL)
+    PyObject *exception = done < count && output.left == NULL ? take_raised() : NULL;
+    send_message(data, job, low, low + done, output.encoder, output.list);
+    encoder_give(kept, output.encoder);
+    if (done == count)
         return count;
-    PyErr_SetRaisedException(exception);
-    send_raised(data, job, low + done);
+    if (output.left != NULL) {
+        send_left(data, job, low + done, output.left);
+    } else {
+        PyErr_SetRaisedException(exception);
+        send_raised(data, job, low + done);
+    }
     return done + 1;
 }
 

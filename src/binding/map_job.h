@@ -29,7 +29,7 @@ typedef struct map_job {
     pool_core_t *core; /* alive while a worker runs this */
     uint64_t first;    /* the place of item 0 in the whole map */
     bool star;
-    shipment_t *function; /* interpreter kind */
+    shipment_t *function; /* not for threads */
     message_t items;      /* a LIST */
     PyObject *callable;   /* thread kind */
     PyObject *objects;    /* a list */

@@ -90,6 +90,14 @@ static PyObject *module_join_orphans(PyObject *module, PyObject *Py_UNUSED(ignor
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(serve_doc, "_serve()\n--\n\n"
+                        "In the child of a process pool: serves its parent until told to end.");
+
+static PyObject *module_serve(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return serve();
+}
+
 PyDoc_STRVAR(cpu_count_doc,
              "cpu_count()\n--\n\n"
              "How many processors this process may use: the least of those online, its\n"
@@ -155,6 +163,7 @@ static PyMethodDef module_methods[] = {
     {"_after_fork", module_after_fork, METH_NOARGS, after_fork_doc},
     {"_join_orphans", module_join_orphans, METH_NOARGS, join_orphans_doc},
     {"cpu_count", module_cpu_count, METH_NOARGS, cpu_count_doc},
+    {"_serve", module_serve, METH_NOARGS, serve_doc},
     {"_encode", module_encode, METH_O, encode_doc},
     {"_decode", module_decode, METH_O, decode_doc},
     {NULL, NULL, 0, NULL},

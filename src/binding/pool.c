@@ -161,17 +161,51 @@ static int open_initializer(pool_core_t *core, pool_object *self, module_state *
     return encode_message(state, arguments, &core->initializer_arguments);
 }
 
-PyDoc_STRVAR(open_doc,
-             "_open($self, kind, workers, prefix, setup, initializer, initargs, /)\n--\n\n"
-             "Makes the scheduler. kind: 'thread' or 'interpreter'. No worker is started yet.");
+PyDoc_STRVAR(
+    open_doc,
+    "_open($self, kind, workers, prefix, setup, initializer, initargs, program, /)\n--\n\n"
+    "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. program: the command\n"
+    "that starts a child. No worker is started yet.");
+
+static pool_kind kind_of_name(const char *name)
+{
+    return strcmp(name, "thread") == 0        ? KIND_THREAD
+           : strcmp(name, "interpreter") == 0 ? KIND_INTERPRETER
+                                              : KIND_PROCESS;
+}
+
+/* Process kind: copies of the command's parts (bytes), which need no interpreter. */
+static int open_program(pool_core_t *core, PyObject *program)
+{
+    if (core->kind != KIND_PROCESS)
+        return 0;
+    Py_ssize_t count = PyTuple_Check(program) ? PyTuple_GET_SIZE(program) : 0;
+    if (count == 0) {
+        PyErr_SetString(PyExc_TypeError, "expected a command as a tuple of bytes");
+        return -1;
+    }
+    core->program = calloc((size_t)count + 1, sizeof *core->program);
+    for (Py_ssize_t index = 0; core->program != NULL && index < count; index++) {
+        const char *part = PyBytes_AsString(PyTuple_GET_ITEM(program, index));
+        if (part == NULL)
+            return -1;
+        core->program[index] = strdup(part);
+        if (core->program[index] == NULL)
+            break;
+    }
+    if (core->program != NULL && core->program[count - 1] != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
 
 static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const *args,
                            Py_ssize_t count, PyObject *Py_UNUSED(names))
 {
     pool_object *self = (pool_object *)object;
     module_state *state = state_of_type(type);
-    if (count != 6 || self->core != NULL)
-        return PyErr_Format(PyExc_TypeError, "_open() takes six arguments, once");
+    if (count != 7 || self->core != NULL)
+        return PyErr_Format(PyExc_TypeError, "_open() takes seven arguments, once");
     const char *kind = PyUnicode_AsUTF8(args[0]), *prefix = PyUnicode_AsUTF8(args[2]);
     unsigned long workers = PyLong_AsUnsignedLong(args[1]);
     if (kind == NULL || prefix == NULL || (workers == (unsigned long)-1 && PyErr_Occurred()))
@@ -179,12 +213,13 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     pool_core_t *core = calloc(1, sizeof *core);
     if (core == NULL)
         return PyErr_NoMemory();
-    core->kind = strcmp(kind, "thread") == 0 ? KIND_THREAD : KIND_INTERPRETER;
+    core->kind = kind_of_name(kind);
     core->interpreter = PyInterpreterState_Get();
     core->fork_count = plait_prim_fork_count();
     core->setup.root = core->initializer_arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
     plait_sched_config_t config = {.workers = (unsigned)workers,
-                                   .ops = &worker_ops,
+                                   .ops = core->kind == KIND_PROCESS ? &worker_process_ops
+                                                                     : &worker_ops,
                                    .context = core,
                                    .name = prefix[0] != 0 ? prefix : "plait",
                                    .stack_size = STACK_SIZE};
@@ -198,7 +233,9 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     self->shipper = shipper_new(state);
     if (self->shipper == NULL || open_initializer(core, self, state, args[4], args[5]) < 0)
         return NULL;
-    if (core->kind == KIND_INTERPRETER && encode_message(state, args[3], &core->setup) < 0)
+    if (core->kind != KIND_THREAD && encode_message(state, args[3], &core->setup) < 0)
+        return NULL;
+    if (open_program(core, args[6]) < 0)
         return NULL;
     if (core->kind == KIND_THREAD && prefix[0] != 0)
         core->name_prefix = Py_NewRef(args[2]);

@@ -57,8 +57,23 @@ void shipment_release(shipment_t *shipment)
     }
 }
 
+/* Writes the callable's name, or its type's. Runs nothing of its own. */
+static void write_name(PyObject *callable, char name[SHIPMENT_NAME])
+{
+    PyObject *text =
+        PyFunction_Check(callable) ? ((PyFunctionObject *)callable)->func_qualname : NULL;
+    const char *bytes = text == NULL ? NULL : PyUnicode_AsUTF8(text);
+    if (bytes == NULL && PyCFunction_Check(callable))
+        bytes = ((PyCFunctionObject *)callable)->m_ml->ml_name;
+    if (bytes == NULL)
+        bytes = PyType_Check(callable) ? ((PyTypeObject *)callable)->tp_name
+                                       : Py_TYPE(callable)->tp_name;
+    PyErr_Clear();
+    snprintf(name, SHIPMENT_NAME, "%s", bytes);
+}
+
 /* Takes the message over. */
-static shipment_t *shipment_new(message_t *message)
+static shipment_t *shipment_new(message_t *message, PyObject *callable)
 {
     shipment_t *shipment = malloc(sizeof *shipment);
     if (shipment == NULL) {
@@ -68,6 +83,7 @@ static shipment_t *shipment_new(message_t *message)
     plait_atomic_init(&shipment->references, 1);
     shipment->id = plait_task_next_id();
     shipment->message = *message;
+    write_name(callable, shipment->name);
     *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
     return shipment;
 }
@@ -375,7 +391,7 @@ static shipment_t *ship_anew(module_state *state, shipper_t *shipper, PyObject *
     if (encode_message(state, callable, &message) == 0) {
         shipment = find_by_bytes(shipper, &message);
         if (shipment == NULL)
-            shipment = shipment_new(&message);
+            shipment = shipment_new(&message, callable);
         message_clear(&message);
     }
     if (shipment == NULL) {

@@ -20,7 +20,7 @@
 
 /* ---- entering ---- */
 
-static worker_data_t *data_new(plait_worker_t *worker)
+worker_data_t *worker_data_new(plait_worker_t *worker)
 {
     worker_data_t *data = calloc(1, sizeof *data);
     if (data == NULL)
@@ -32,7 +32,7 @@ static worker_data_t *data_new(plait_worker_t *worker)
 }
 
 /* With a thread state: finds this interpreter's own module. */
-static int find_state(worker_data_t *data)
+int worker_find_state(worker_data_t *data)
 {
     data->module = PyImport_ImportModule("plait._plait");
     if (data->module == NULL)
@@ -79,9 +79,9 @@ static int attach_interpreter(worker_data_t *data)
 }
 
 /* sys attributes first, since importing anything of the maker's needs its sys.path. */
-static int resemble_maker(worker_data_t *data, module_state *maker_state)
+int worker_resemble_maker(worker_data_t *data, module_state *state)
 {
-    PyObject *setup = decode_message(maker_state, &data->core->setup);
+    PyObject *setup = decode_message(state, &data->core->setup);
     PyObject *name, *value;
     Py_ssize_t position = 0;
     int status = setup == NULL ? -1 : 0;
@@ -125,7 +125,7 @@ static int isolate_extensions(void)
 #endif
 }
 
-static int run_initializer(worker_data_t *data)
+int worker_run_initializer(worker_data_t *data)
 {
     pool_core_t *core = data->core;
     PyObject *result;
@@ -168,7 +168,7 @@ static int introduce_thread(worker_data_t *data, plait_worker_t *worker)
 
 static int enter(plait_worker_t *worker)
 {
-    worker_data_t *data = data_new(worker);
+    worker_data_t *data = worker_data_new(worker);
     if (data == NULL) {
         core_failed(plait_sched_context(plait_worker_sched(worker)), NULL,
                     "no memory for a worker");
@@ -179,7 +179,7 @@ static int enter(plait_worker_t *worker)
         return PLAIT_SYSTEM;
     /* a state with no types yet serves to decode what only holds builtins */
     module_state bare = {0};
-    if ((own && resemble_maker(data, &bare) < 0) || find_state(data) < 0) {
+    if ((own && worker_resemble_maker(data, &bare) < 0) || worker_find_state(data) < 0) {
         core_failed(data->core, NULL, "plait._plait could not be imported in the new interpreter");
         PyErr_Print();
         return PLAIT_SYSTEM;
@@ -188,7 +188,7 @@ static int enter(plait_worker_t *worker)
         core_failed(data->core, data->state, "its extension modules could not be prepared");
         return PLAIT_SYSTEM;
     }
-    if (introduce_thread(data, worker) < 0 || run_initializer(data) < 0) {
+    if (introduce_thread(data, worker) < 0 || worker_run_initializer(data) < 0) {
         core_failed(data->core, data->state, "its initializer raised");
         return PLAIT_SYSTEM;
     }
@@ -200,7 +200,7 @@ static int enter(plait_worker_t *worker)
 /* ---- leaving ---- */
 
 /* All at once, since letting go of them may run code that uses the table. */
-static void forget_functions(worker_data_t *data)
+void worker_forget_functions(worker_data_t *data)
 {
     table_t forgotten = data->functions;
     size_t position = 0;
@@ -220,7 +220,7 @@ static void leave(plait_worker_t *worker)
         plait_atomic_sub_seq_cst(&data->core->entered, 1);
     if (data->thread_state != NULL) {
         leave_members(data);
-        forget_functions(data);
+        worker_forget_functions(data);
         if (data->state != NULL)
             encoder_fini(&data->encoder.encoder);
         Py_CLEAR(data->module);
@@ -349,7 +349,7 @@ PyObject *worker_function(worker_data_t *data, shipment_t *shipment)
     if (function == NULL)
         return NULL;
     if (data->functions.count == FUNCTIONS_LIMIT)
-        forget_functions(data);
+        worker_forget_functions(data);
     if (table_add(&data->functions, shipment->id, (uint64_t)(uintptr_t)function))
         Py_INCREF(function);
     return function;
@@ -375,7 +375,7 @@ static void drop_objects(pool_core_t *core)
     }
 }
 
-static void dispose(void *context)
+void worker_dispose(void *context)
 {
     pool_core_t *core = context;
     drop_objects(core);
@@ -383,6 +383,9 @@ static void dispose(void *context)
     message_clear(&core->initializer_arguments);
     message_clear(&core->setup);
     message_clear(&core->failure);
+    for (char **argument = core->program; argument != NULL && *argument != NULL; argument++)
+        free(*argument);
+    free(core->program);
     free(core);
 }
 
@@ -396,5 +399,5 @@ const plait_worker_ops_t worker_ops = {
     .leave = leave,
     .abandon = abandon,
     .abandon_items = map_abandon_items,
-    .dispose = dispose,
+    .dispose = worker_dispose,
 };

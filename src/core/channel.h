@@ -29,9 +29,12 @@ typedef struct plait_channel_shared {
     PLAIT_ATOMIC(uint64_t) interrupted;
     PLAIT_ATOMIC(uint32_t) bell;
     char pad0[PLAIT_PRIM_CACHE_LINE - 36];
-    /* written by the child: how much on the desk is finished, in units of its user's */
+    /* written by the child: the last request that it has begun; how much of the present one is
+     * finished, in units of its user's, and how many bytes of it lie on the desk */
+    PLAIT_ATOMIC(uint64_t) begun;
     PLAIT_ATOMIC(uint64_t) finished;
-    char pad1[PLAIT_PRIM_CACHE_LINE - 8];
+    PLAIT_ATOMIC(uint64_t) desk_used;
+    char pad1[PLAIT_PRIM_CACHE_LINE - 24];
     plait_ring_shared_t requests; /* to the child */
     plait_ring_shared_t replies;  /* to the parent */
 } plait_channel_shared_t;

@@ -198,7 +198,7 @@ static void worker_main(void *argument)
     plait_sched_t *sched = worker->sched;
     current_worker = worker;
     if (sched->ops->enter(worker) != PLAIT_OK)
-        plait_atomic_store_seq_cst(&sched->broken, 1);
+        plait_sched_break(sched);
     if (!plait_sched_is_broken(sched) && sched->ops->surround != NULL)
         sched->ops->surround(worker, work);
     else
@@ -435,9 +435,14 @@ bool plait_sched_is_closed(plait_sched_t *sched)
     return plait_life_is_closed(&sched->life);
 }
 
+void plait_sched_break(plait_sched_t *sched)
+{
+    plait_atomic_store_seq_cst(&sched->broken, 1);
+}
+
 bool plait_sched_is_broken(plait_sched_t *sched)
 {
-    return plait_atomic_load_acquire(&sched->broken) != 0; /* pairs with the store in worker_main */
+    return plait_atomic_load_acquire(&sched->broken) != 0; /* pairs with plait_sched_break */
 }
 
 unsigned plait_sched_living(plait_sched_t *sched)

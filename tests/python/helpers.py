@@ -32,7 +32,12 @@ WATCHDOG = float(os.environ.get("PLAIT_TEST_WATCHDOG", "100"))
 
 
 def kinds_here() -> list[str]:
-    """The kinds to run the tests on: known beforehand where there is a GIL, asked for where not."""
+    """The kinds to run the tests on: known beforehand where there is a GIL, asked for where not.
+
+    PLAIT_TEST_KINDS="thread process" names others.
+    """
+    if "PLAIT_TEST_KINDS" in os.environ:
+        return os.environ["PLAIT_TEST_KINDS"].split()
     if INTERPRETERS_CRASH:
         return ["thread"]
     if FREE_THREADED:
@@ -250,3 +255,8 @@ def interpreters_id() -> int:
         import _xxsubinterpreters as _interpreters
     current = _interpreters.get_current()
     return int(current[0] if isinstance(current, tuple) else current)
+
+
+def where() -> tuple[int, int]:
+    """Which interpreter of which process this runs in."""
+    return os.getpid(), interpreters_id()

@@ -201,7 +201,7 @@ def test_what_is_equal_but_not_shared_stays_apart():
 
 def test_arguments_share_identities_with_each_other(pool):
     held = [1]
-    if pool.kind == "interpreter":
+    if pool.kind != "thread":
         assert pool.submit(operator.is_, held, held).result(60)
         assert pool.submit(
             lambda a, b, c: a is b[0] and a is c["k"], held, [held], {"k": held}

@@ -249,7 +249,7 @@ def test_names_and_identities_of_workers(kind):
     def identity():
         import threading
 
-        return threading.current_thread().name, threading.get_ident()
+        return threading.current_thread().name, (os.getpid(), threading.get_ident())
 
     with plait.Pool(2, kind=kind, thread_name_prefix="strand") as pool:
         pool.submit(jobs.double, 1).result(LONG)
@@ -259,8 +259,8 @@ def test_names_and_identities_of_workers(kind):
         }
         assert any(name.startswith("strand") for name in names), names
         name, ident = pool.submit(identity).result(LONG)
-        assert ident != threading.get_ident()
-        assert kind == "interpreter" or name.startswith("strand")
+        assert ident != (os.getpid(), threading.get_ident())
+        assert kind != "thread" or name.startswith("strand")
 
 
 # ---- exits ----
@@ -414,7 +414,7 @@ def test_auto_chooses_and_says_why():
             assert "GIL" in pool.reason
         elif INTERPRETERS_CRASH:
             assert pool.kind == "thread"
-            assert "process workers do not exist yet" in pool.reason
+            assert "kind='process' runs in parallel" in pool.reason
         else:
             assert pool.kind == ("interpreter" if sys.version_info >= (3, 13) else "thread")
         assert version in pool.reason
@@ -430,7 +430,7 @@ def test_asking_for_a_kind(kind):
         assert pool.kind == kind
         assert pool.max_workers == 3
         assert "asked for" in pool.reason
-        same = pool.submit(helpers.interpreters_id).result(LONG) == helpers.interpreters_id()
+        same = pool.submit(helpers.where).result(LONG) == helpers.where()
         assert same == (kind == "thread")
 
 
@@ -459,7 +459,7 @@ with plait.Pool(2) as pool:
     assert (kind, total) == ("thread", "5050")
     if gil == "1":
         assert "PYTHON_GIL=1" in reason
-        assert "process workers do not exist yet" in reason
+        assert "kind='process' does" in reason
     else:
         assert "its GIL is off" in reason
 

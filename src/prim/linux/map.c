@@ -98,7 +98,8 @@ int plait_prim_map_open(plait_prim_map_t *map, int descriptor, size_t size)
     int seals = fcntl(descriptor, F_GET_SEALS);
     if (seals < 0 || (seals & F_SEAL_SHRINK) == 0)
         return PLAIT_CORRUPT; /* not made by plait_prim_map_create */
-    fcntl(descriptor, F_SETFD, FD_CLOEXEC); /* it was inherited; what is run here has no use for it */
+    fcntl(descriptor, F_SETFD,
+          FD_CLOEXEC); /* it was inherited; what is run here has no use for it */
     return map_descriptor(map, descriptor, size);
 }
 

@@ -1,0 +1,27 @@
+"""The processes of kind="process": how they are started, and what they do."""
+
+import os
+import sys
+
+# An expression, so that __main__ stays as empty there as it is in an interpreter worker.
+_CODE = "__import__('plait._child', fromlist=['main']).main()"
+
+
+def command() -> tuple[bytes, ...]:
+    """What starts a child: this interpreter with the options it was given itself.
+
+    Its sys.path comes to it as arguments, since nothing can be imported before it is there.
+    """
+    import subprocess  # here, since children import this module too
+
+    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    prepare = "__import__('sys').path[:] = __import__('sys').argv[1:]"
+    path = [str(entry) for entry in sys.path]
+    return tuple(map(os.fsencode, [sys.executable, *options, "-c", f"{prepare}\n{_CODE}", *path]))
+
+
+def main() -> None:
+    """In the child: serves its parent until it is told to end."""
+    from plait import _plait
+
+    _plait._serve()

@@ -1,0 +1,50 @@
+/* process: what a process worker's two halves say to each other, and what they share.
+ *
+ * The proxy (worker_process.c) is a worker's thread in the parent. It needs no interpreter: it puts
+ * messages that are encoded already into letters. The child (serve.c) decodes, calls and encodes
+ * with the same code as an interpreter worker. There is at most one request at a time, so each
+ * answer belongs to the last one. Design: docs/design/process.md
+ */
+#ifndef PLAIT_BINDING_PROCESS_H
+#define PLAIT_BINDING_PROCESS_H
+
+#include "binding/binding.h" /* first: it includes Python.h */
+#include "core/child.h"
+#include "core/wire.h"
+
+/* Requests, with their words and blobs. Where a blob is a message, a word is its root. */
+enum {
+    REQUEST_END,        /* nothing more comes */
+    REQUEST_SETUP,      /* what makes the child resemble its maker; [SETUP_ROOT]; blob 0 */
+    REQUEST_INITIALIZE, /* as REQUEST_CALL */
+    REQUEST_CALL,       /* [CALL_*]; blob 0 the function, blob 1 the arguments */
+    REQUEST_ITEMS       /* [CALL_*] and [ITEMS_*]; blob 1 the block of items */
+};
+
+/* Answers. */
+enum {
+    REPLY_READY, /* to setup and initialize; [ANSWER_*]; blob 0 what was raised */
+    REPLY_CALL,  /* [ANSWER_*]; blob 0 the value or exception */
+    REPLY_GRAIN, /* some items' [ANSWER_*] and [GRAIN_*]; more follows */
+    REPLY_ITEMS  /* all items have been answered; [ANSWER_FLAGS] */
+};
+
+enum { SETUP_ROOT = 0 };
+enum { CALL_FUNCTION, CALL_FUNCTION_ROOT, CALL_ROOT, CALL_FLAGS, ITEMS_LOW, ITEMS_HIGH };
+enum { ANSWER_OUTCOME, ANSWER_ROOT, ANSWER_FLAGS, GRAIN_LOW, GRAIN_HIGH };
+
+/* [CALL_FLAGS] */
+enum {
+    FLAG_FUNCTION = 1, /* blob 0 has it; else the child keeps it from before */
+    FLAG_FORGET = 2,   /* first, all functions that are kept are to be forgotten */
+    FLAG_ITEMS = 4,    /* blob 1 has the block; else it is the one before */
+    FLAG_STAR = 8
+};
+
+/* [ANSWER_FLAGS]: the child keeps the function. */
+enum { FLAG_KNOWN = 1 };
+
+/* How many functions a child keeps. */
+#define PROCESS_FUNCTIONS 200
+
+#endif

@@ -1,0 +1,521 @@
+/* worker_process: process workers, the half that lives in the parent.
+ *
+ * A proxy is a worker's thread without an interpreter: it has its child run what the scheduler gives
+ * it, and waits. A child that dies fails what it ran, and nothing else; the next task gets a new
+ * one. Invariants: a child belongs to one proxy, which started it and outlives it; what the child
+ * sends is copied before it is looked at, and decoded by whoever asks for it; the child and the
+ * request are changed under the worker's lock only, so that interrupters see them whole. Design:
+ * docs/design/process.md
+ */
+#include "binding/process.h"
+
+#include "binding/map_job.h"
+
+/* How many children in a row may die before they begin what they are asked. */
+#define ATTEMPTS 3
+
+/* How many may be killed before they are ready. */
+#define ATTEMPTS_TO_START 10
+
+/* See receive; in ns. */
+#define LOOK INT64_C(1000000000)
+
+typedef struct process {
+    /* guarded by the worker's lock */
+    plait_child_t child;
+    bool alive;
+    uint64_t request; /* the number of the one under way, or of the last */
+    /* the proxy's own */
+    table_t known;                      /* ids of shipments whose function the child keeps */
+    uint64_t items_stream, items_first; /* the block of items that it keeps */
+} process_t;
+
+/* ---- letters ---- */
+
+static plait_blob_t blob_of(const message_t *message)
+{
+    return (plait_blob_t){message->bytes, message->bytes == NULL ? 0 : message->size};
+}
+
+/* Takes a blob away from its letter. */
+static message_t message_of(plait_letter_t *letter, int blob, uint64_t root)
+{
+    message_t message = {root, letter->blobs[blob].bytes, letter->blobs[blob].size, false};
+    letter->blobs[blob].bytes = NULL;
+    if (message.bytes == NULL && plait_flat_is_ref(root))
+        message.root = plait_flat_const(PLAIT_FLAT_NONE); /* nonsense: refers to nothing */
+    return message;
+}
+
+static int send(process_t *process, const plait_letter_t *letter)
+{
+    int result;
+    do
+        result = plait_wire_send_spsc(&process->child.channel.requests, letter);
+    while (result == PLAIT_INTERRUPTED);
+    return result;
+}
+
+/* The next answer to the present request. Looks now and then even if it is not woken: a child that
+ * writes nonsense may have written over the word that says who sleeps. */
+static int receive(process_t *process, plait_letter_t *letter)
+{
+    int result;
+    plait_ring_t *ring = &process->child.channel.replies;
+    do
+        result = plait_wire_receive_spsc(ring, true, plait_prim_now() + LOOK, letter);
+    while (result == PLAIT_INTERRUPTED || result == PLAIT_TIMEOUT);
+    if (result == PLAIT_OK && letter->number != process->request) {
+        plait_wire_finish_spsc(ring, letter);
+        return PLAIT_CORRUPT;
+    }
+    return result;
+}
+
+static void finish(process_t *process, plait_letter_t *letter)
+{
+    plait_wire_finish_spsc(&process->child.channel.replies, letter);
+}
+
+/* What the child says in its letter; PLAIT_CORRUPT where it cannot say that. */
+static int read_answer(plait_letter_t *letter, answer_t *answer)
+{
+    uint64_t outcome = letter->words[ANSWER_OUTCOME];
+    if (outcome != OUTCOME_VALUE && outcome != OUTCOME_EXCEPTION)
+        return PLAIT_CORRUPT;
+    answer->outcome = (outcome_t)outcome;
+    answer->message = message_of(letter, 0, letter->words[ANSWER_ROOT]);
+    return PLAIT_OK;
+}
+
+/* ---- the end of a child ---- */
+
+/* Ends it: at once, or when it has ended by itself. */
+static plait_child_death_t bury(worker_data_t *data, int64_t deadline)
+{
+    process_t *process = data->process;
+    plait_child_death_t death;
+    plait_prim_lock(&data->lock); /* nobody interrupts it from here on */
+    process->alive = false;
+    plait_prim_unlock(&data->lock);
+    plait_child_end(&process->child, deadline, &death);
+    table_clear(&process->known);
+    process->items_stream = 0;
+    return death;
+}
+
+/* (task, pid, signal or None, exit status or None, whether it wrote nonsense), for
+ * plait.WorkerDied. */
+static void write_death(const plait_child_death_t *death, bool corrupt, const char *task,
+                        message_t *message)
+{
+    plait_flat_value_t none = plait_flat_const(PLAIT_FLAT_NONE);
+    plait_flat_value_t number = plait_flat_int(death->number), root, text;
+    plait_flat_writer_t writer;
+    *message = (message_t){.root = none};
+    if (plait_flat_writer_init(&writer, &plait_alloc_system, 0) != PLAIT_OK)
+        return;
+    if (plait_flat_put_words(&writer, PLAIT_FLAT_TUPLE, 5, 5, &root) == PLAIT_OK &&
+        plait_flat_put_bytes(&writer, PLAIT_FLAT_BYTES, 0, task, strlen(task), &text) == PLAIT_OK) {
+        plait_flat_set(&writer, root, 0, text);
+        plait_flat_set(&writer, root, 1, plait_flat_int(death->pid));
+        plait_flat_set(&writer, root, 2, death->end == PLAIT_PRIM_SIGNALED ? number : none);
+        plait_flat_set(&writer, root, 3, death->end == PLAIT_PRIM_EXITED ? number : none);
+        plait_flat_set(&writer, root, 4,
+                       plait_flat_const(corrupt ? PLAIT_FLAT_TRUE : PLAIT_FLAT_FALSE));
+        if (plait_flat_finish(&writer, root, 0, &message->bytes, &message->size) == PLAIT_OK)
+            message->root = root;
+    }
+    plait_flat_writer_fini(&writer);
+}
+
+/* The answer where the child could not give one: `result` is what the wire said. */
+static void answer_failed(worker_data_t *data, int result, const char *task, answer_t *answer)
+{
+    if (result == PLAIT_NOMEM) { /* the child is well, its answer had no room here */
+        answer->outcome = OUTCOME_EXCEPTION;
+        message_stand_in("MemoryError", &answer->message);
+        return;
+    }
+    /* A closed wire means that it has ended. Everything else means that it is not to be trusted. */
+    bool corrupt = result != PLAIT_CLOSED;
+    plait_child_death_t death = bury(data, corrupt ? 0 : PLAIT_PRIM_FOREVER);
+    answer->outcome = OUTCOME_DIED;
+    write_death(&death, corrupt, task, &answer->message);
+}
+
+/* ---- the beginning of a child ---- */
+
+static int start_failed(worker_data_t *data, int result, bool last)
+{
+    char text[160];
+    if (result == PLAIT_NOMEM) {
+        core_failed(data->core, NULL, "no memory for the messages of a worker process");
+        return -1;
+    }
+    plait_child_death_t death = bury(data, result == PLAIT_CLOSED ? PLAIT_PRIM_FOREVER : 0);
+    if (death.end == PLAIT_PRIM_SIGNALED && !last)
+        return 1;
+    const char *how =
+        death.end == PLAIT_PRIM_SIGNALED ? "was killed by signal" : "ended with exit status";
+    snprintf(text, sizeof text, "the worker process %d %s %d while it started", death.pid, how,
+             death.number);
+    core_failed(data->core, NULL, text);
+    return -1;
+}
+
+/* Sends a letter of the setup and waits until the child has done what it says. 0; 1 where it was
+ * killed meanwhile, unless this is the last attempt; -1 where the pool is broken now. */
+static int prepare(worker_data_t *data, plait_letter_t *letter, bool last)
+{
+    process_t *process = data->process;
+    answer_t answer = {0};
+    letter->number = process->request;
+    int result = send(process, letter);
+    if (result == PLAIT_OK)
+        result = receive(process, letter);
+    if (result == PLAIT_OK) {
+        result = letter->type == REPLY_READY ? read_answer(letter, &answer) : PLAIT_CORRUPT;
+        finish(process, letter);
+    }
+    if (result != PLAIT_OK)
+        return start_failed(data, result, last);
+    if (answer.outcome == OUTCOME_VALUE)
+        return 0;
+    core_failed_by(data->core, &answer.message);
+    return -1;
+}
+
+static int prepare_all(worker_data_t *data, bool last)
+{
+    pool_core_t *core = data->core;
+    plait_letter_t setup = {.type = REQUEST_SETUP,
+                            .words[SETUP_ROOT] = core->setup.root,
+                            .blobs[0] = blob_of(&core->setup)};
+    int status = prepare(data, &setup, last);
+    if (status != 0 || core->initializer_shipment == NULL)
+        return status;
+    const message_t *function = &core->initializer_shipment->message;
+    plait_letter_t initialize = {
+        .type = REQUEST_INITIALIZE,
+        .words = {core->initializer_shipment->id, function->root, core->initializer_arguments.root,
+                  FLAG_FUNCTION},
+        .blobs = {blob_of(function), blob_of(&core->initializer_arguments)},
+    };
+    return prepare(data, &initialize, last);
+}
+
+/* 1 where it was killed before it was ready, which is no fault of the pool's; else as prepare. */
+static int start_once(worker_data_t *data, bool last)
+{
+    process_t *process = data->process;
+    int result = plait_child_start(&process->child, data->core->program[0],
+                                   (const char *const *)data->core->program);
+    if (result != PLAIT_OK) {
+        core_failed(data->core, NULL,
+                    result == PLAIT_NOMEM ? "no memory for a worker process"
+                                          : "the system could not start a worker process");
+        return -1;
+    }
+    plait_prim_lock(&data->lock);
+    process->alive = true;
+    plait_prim_unlock(&data->lock);
+    return prepare_all(data, last);
+}
+
+/* 0, or -1 where the pool is broken now. */
+static int start(worker_data_t *data)
+{
+    int status = 1;
+    for (unsigned attempt = 1; status == 1; attempt++)
+        status = start_once(data, attempt == ATTEMPTS_TO_START);
+    return status;
+}
+
+static int enter(plait_worker_t *worker)
+{
+    pool_core_t *core = plait_sched_context(plait_worker_sched(worker));
+    worker_data_t *data = worker_data_new(worker);
+    process_t *process = data == NULL ? NULL : calloc(1, sizeof *process);
+    if (process == NULL) {
+        core_failed(core, NULL, "no memory for a worker");
+        return PLAIT_NOMEM;
+    }
+    table_init(&process->known);
+    data->process = process;
+    join_members(data);
+    return start(data) < 0 ? PLAIT_SYSTEM : PLAIT_OK;
+}
+
+static void leave(plait_worker_t *worker)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    if (data == NULL)
+        return;
+    process_t *process = data->process;
+    if (process != NULL) {
+        leave_members(data);
+        if (process->alive) {
+            send(process, &(plait_letter_t){.type = REQUEST_END});
+            bury(data, PLAIT_PRIM_FOREVER);
+        }
+        table_fini(&process->known);
+        free(process);
+    }
+    plait_worker_set_data(worker, NULL);
+    free(data);
+}
+
+/* ---- requests ---- */
+
+/* A child to ask, and a number for the request; -1 where there can be none any more. */
+static int begin(plait_worker_t *worker, worker_data_t *data, call_t *current)
+{
+    process_t *process = data->process;
+    if (!process->alive && start(data) < 0) {
+        plait_sched_break(plait_worker_sched(worker));
+        return -1;
+    }
+    plait_prim_lock(&data->lock);
+    process->request++;
+    plait_atomic_store_seq_cst(&data->current, current);
+    plait_prim_unlock(&data->lock);
+    /* seq_cst, after it is current: as in begin_call */
+    if (plait_atomic_load_seq_cst(&data->core->interrupted) ||
+        (current != items_of(data) && plait_atomic_load_seq_cst(&current->interrupted)))
+        interrupt_process(data, current);
+    return 0;
+}
+
+static void end(worker_data_t *data)
+{
+    plait_prim_lock(&data->lock);
+    plait_atomic_store_seq_cst(&data->current, NULL);
+    plait_prim_unlock(&data->lock);
+}
+
+void interrupt_process(worker_data_t *data, call_t *call)
+{
+    process_t *process = data->process;
+    plait_prim_lock(&data->lock);
+    call_t *current = plait_atomic_load_seq_cst(&data->current);
+    if (process->alive && current != NULL && (call == NULL || current == call))
+        plait_channel_interrupt(&process->child.channel, process->request);
+    plait_prim_unlock(&data->lock);
+}
+
+/* The function's part of a request. */
+static void put_function(process_t *process, const shipment_t *shipment, plait_letter_t *letter)
+{
+    uint64_t known;
+    letter->number = process->request;
+    letter->words[CALL_FUNCTION] = shipment->id;
+    letter->words[CALL_FUNCTION_ROOT] = shipment->message.root;
+    if (table_get(&process->known, shipment->id, &known))
+        return;
+    letter->words[CALL_FLAGS] |= FLAG_FUNCTION;
+    letter->blobs[0] = blob_of(&shipment->message);
+    if (process->known.count >= PROCESS_FUNCTIONS) {
+        letter->words[CALL_FLAGS] |= FLAG_FORGET;
+        table_clear(&process->known);
+    }
+}
+
+static void note_function(process_t *process, const shipment_t *shipment, uint64_t flags)
+{
+    uint64_t known;
+    if ((flags & FLAG_KNOWN) && !table_get(&process->known, shipment->id, &known))
+        table_add(&process->known, shipment->id, 1); /* without memory it is sent again */
+}
+
+/* PLAIT_OK with the child's answer. */
+static int ask(process_t *process, call_t *call)
+{
+    shipment_t *function = call->flat.function;
+    plait_letter_t letter = {.type = REQUEST_CALL,
+                             .words[CALL_ROOT] = call->flat.arguments.root,
+                             .blobs[1] = blob_of(&call->flat.arguments)};
+    put_function(process, function, &letter);
+    int result = send(process, &letter);
+    if (result == PLAIT_OK)
+        result = receive(process, &letter);
+    if (result != PLAIT_OK)
+        return result;
+    result = letter.type == REPLY_CALL ? read_answer(&letter, &call->answer) : PLAIT_CORRUPT;
+    note_function(process, function, letter.words[ANSWER_FLAGS]);
+    finish(process, &letter);
+    return result;
+}
+
+/* Whether the child died before it began the request, which another may then begin. Each start is
+ * answered by the child, so this cannot go on for ever unless somebody kills every one of them. */
+static bool may_begin_again(worker_data_t *data, int result, unsigned *attempts)
+{
+    process_t *process = data->process;
+    if (result != PLAIT_CLOSED || ++*attempts > ATTEMPTS ||
+        plait_atomic_load_seq_cst(&process->child.channel.shared->begun) == process->request)
+        return false;
+    bury(data, PLAIT_PRIM_FOREVER);
+    return true;
+}
+
+static void run(plait_worker_t *worker, plait_task_t *task)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    call_t *call = (call_t *)task;
+    unsigned attempts = 0;
+    int result = PLAIT_OK;
+    do {
+        if (begin(worker, data, call) < 0) {
+            answer_broken(data->core, &call->answer);
+            break;
+        }
+        result = ask(data->process, call);
+    } while (result != PLAIT_OK && may_begin_again(data, result, &attempts));
+    if (data->process->alive && result != PLAIT_OK)
+        answer_failed(data, result, call->flat.function->name, &call->answer);
+    end(data);
+    call_drop_arguments(call);
+}
+
+/* ---- the items of a map ---- */
+
+/* A stretch of a job's items on its way through a child. */
+typedef struct stretch {
+    map_job_t *job;
+    uint64_t next, high; /* items before next are answered */
+} stretch_t;
+
+static void push_grain(stretch_t *stretch, uint64_t high, answer_t *answer)
+{
+    map_job_t *job = stretch->job;
+    grain_t *grain = grain_new(job->first + stretch->next, job->first + high);
+    grain->answer = *answer;
+    plait_mailbox_push(&job->stream->grains, &grain->link);
+    stretch->next = high;
+}
+
+static int send_items(process_t *process, stretch_t *stretch)
+{
+    map_job_t *job = stretch->job;
+    plait_letter_t letter = {.type = REQUEST_ITEMS};
+    put_function(process, job->function, &letter);
+    letter.words[CALL_ROOT] = job->items.root;
+    letter.words[ITEMS_LOW] = stretch->next;
+    letter.words[ITEMS_HIGH] = stretch->high;
+    letter.words[CALL_FLAGS] |= job->star ? FLAG_STAR : 0;
+    if (process->items_stream != job->stream->id || process->items_first != job->first) {
+        letter.words[CALL_FLAGS] |= FLAG_ITEMS;
+        letter.blobs[1] = blob_of(&job->items);
+        process->items_stream = job->stream->id;
+        process->items_first = job->first;
+    }
+    /* the child begins with an empty desk */
+    plait_atomic_store_seq_cst(&process->child.channel.shared->finished, stretch->next);
+    return send(process, &letter);
+}
+
+/* One letter about the items. PLAIT_EMPTY when it was the last. */
+static int take_grain(process_t *process, stretch_t *stretch)
+{
+    plait_letter_t letter;
+    answer_t answer = {0};
+    int result = receive(process, &letter);
+    if (result != PLAIT_OK)
+        return result;
+    uint64_t low = letter.words[GRAIN_LOW], high = letter.words[GRAIN_HIGH];
+    if (letter.type == REPLY_ITEMS && stretch->next == stretch->high) {
+        note_function(process, stretch->job->function, letter.words[ANSWER_FLAGS]);
+        result = PLAIT_EMPTY;
+    } else if (letter.type == REPLY_GRAIN && low == stretch->next && high > low &&
+               high <= stretch->high) {
+        result = read_answer(&letter, &answer);
+        if (result == PLAIT_OK)
+            push_grain(stretch, high, &answer);
+    } else {
+        result = PLAIT_CORRUPT;
+    }
+    finish(process, &letter);
+    return result;
+}
+
+/* What a dead child had finished but not sent lies on its desk, a list that lacks its header. */
+static void save_desk(process_t *process, stretch_t *stretch)
+{
+    plait_channel_t *channel = &process->child.channel;
+    uint64_t finished = plait_atomic_load_seq_cst(&channel->shared->finished);
+    uint64_t used = plait_atomic_load_seq_cst(&channel->shared->desk_used);
+    if (finished <= stretch->next || finished > stretch->high || used > PLAIT_CHANNEL_DESK ||
+        used <= sizeof(plait_flat_header_t) || used % 8 != 0)
+        return;
+    unsigned char *copy = malloc((size_t)used);
+    if (copy == NULL)
+        return;
+    memcpy(copy, channel->desk, (size_t)used);
+    plait_flat_header_t header = {.magic = PLAIT_FLAT_MAGIC,
+                                  .version = PLAIT_FLAT_VERSION,
+                                  .size = used,
+                                  .root = plait__flat_ref(sizeof header)};
+    memcpy(copy, &header, sizeof header);
+    answer_t answer = {.outcome = OUTCOME_VALUE,
+                       .message = {header.root, copy, (size_t)used, false}};
+    push_grain(stretch, finished, &answer);
+}
+
+/* The item that ran fails, those before it do not. */
+static void items_failed(worker_data_t *data, stretch_t *stretch, int result)
+{
+    answer_t failed = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
+    if (result == PLAIT_CLOSED)
+        save_desk(data->process, stretch);
+    if (result == PLAIT_NOMEM || stretch->next == stretch->high)
+        bury(data, 0); /* what it still sends has no place here; or it ended when all was done */
+    if (stretch->next == stretch->high)
+        return;
+    answer_failed(data, result, stretch->job->function->name, &failed);
+    push_grain(stretch, stretch->next + 1, &failed);
+}
+
+static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t low, uint64_t high)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    stretch_t stretch = {(map_job_t *)base, low, high};
+    unsigned attempts = 0;
+    int result = PLAIT_EMPTY;
+    do {
+        if (begin(worker, data, items_of(data)) < 0) {
+            answer_t broken = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
+            answer_broken(data->core, &broken);
+            push_grain(&stretch, low + 1, &broken);
+            break;
+        }
+        result = send_items(data->process, &stretch);
+        while (result == PLAIT_OK)
+            result = take_grain(data->process, &stretch);
+    } while (result != PLAIT_EMPTY && may_begin_again(data, result, &attempts));
+    if (data->process->alive && result != PLAIT_EMPTY)
+        items_failed(data, &stretch, result);
+    end(data);
+    return stretch.next - low;
+}
+
+/* ---- the rest ---- */
+
+static void nothing(plait_worker_t *Py_UNUSED(worker)) {}
+
+static void abandon(plait_sched_t *sched, plait_task_t *task)
+{
+    answer_broken(plait_sched_context(sched), &((call_t *)task)->answer);
+}
+
+const plait_worker_ops_t worker_process_ops = {
+    .enter = enter,
+    .run = run,
+    .run_items = run_items,
+    .pause = nothing,
+    .resume = nothing,
+    .leave = leave,
+    .abandon = abandon,
+    .abandon_items = map_abandon_items,
+    .dispose = worker_dispose,
+};

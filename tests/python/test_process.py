@@ -1,0 +1,359 @@
+"""Process workers: what dies, what survives it, and what is left behind.
+
+PLAIT_TEST_CHAOS=50000 runs so many tasks of chaos instead of fewer.
+"""
+
+import concurrent.futures
+import contextlib
+import ctypes
+import os
+import pickle
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+
+import helpers
+import jobs
+import plait
+import pytest
+
+LONG = helpers.LONG
+
+
+@pytest.fixture
+def pool():
+    with plait.Pool(2, kind="process") as made:
+        yield made
+
+
+def is_gone(pid):
+    """Whether a process has ended: gone, or a zombie that only its parent has to reap."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return True
+    return state in "ZX"
+
+
+def children_of(pid):
+    """Every process whose parent is `pid`, zombies too."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid:
+                found.append(int(name))
+    return found
+
+
+# ---- one crash is one failed task ----
+
+
+def segfault():
+    ctypes.string_at(0)
+
+
+def kill_myself(number):
+    os.kill(os.getpid(), number)
+    time.sleep(LONG)
+
+
+@pytest.mark.parametrize(
+    ("function", "args", "number", "status"),
+    [
+        (kill_myself, (signal.SIGKILL,), signal.SIGKILL, None),
+        (kill_myself, (signal.SIGSEGV,), signal.SIGSEGV, None),
+        (os.abort, (), signal.SIGABRT, None),
+        (os._exit, (3,), None, 3),
+        (os._exit, (0,), None, 0),
+    ],
+)
+def test_a_death_fails_one_task(pool, function, args, number, status):
+    before = [pool.submit(jobs.same, n) for n in range(50)]
+    dying = pool.submit(function, *args)
+    after = [pool.submit(jobs.same, n) for n in range(50)]
+    error = dying.exception(LONG)
+    assert type(error) is plait.WorkerDied
+    assert isinstance(error, concurrent.futures.BrokenExecutor)
+    assert (error.signal, error.status, error.task) == (number, status, function.__qualname__)
+    assert error.pid > 0
+    assert error.pid != os.getpid()
+    assert str(error.pid) in str(error)
+    assert (f"signal {int(number)}" if number else f"exit status {status}") in str(error)
+    assert [future.result(LONG) for future in before + after] == [*range(50), *range(50)]
+    assert str(pickle.loads(pickle.dumps(error))) == str(error)
+    assert list(pool.map(jobs.same, range(1000))) == list(range(1000))
+
+
+def test_a_real_segmentation_fault(pool):
+    error = pool.submit(segfault).exception(LONG)
+    assert isinstance(error, plait.WorkerDied)
+    assert error.signal == signal.SIGSEGV
+    assert pool.submit(jobs.double, 2).result(LONG) == 4
+
+
+def test_a_dead_worker_is_replaced():
+    with plait.Pool(1, kind="process") as pool:
+        first = pool.submit(os.getpid).result(LONG)
+        for _ in range(3):
+            assert isinstance(pool.submit(os._exit, 1).exception(LONG), plait.WorkerDied)
+            second = pool.submit(os.getpid).result(LONG)
+            assert second != first
+            assert is_gone(first)
+            assert children_of(os.getpid()).count(second) == 1
+            first = second
+
+
+def test_one_that_dies_idle_fails_nothing():
+    """Killed between two tasks: the second had not begun, and runs in another process."""
+    with plait.Pool(1, kind="process") as pool:
+        for _ in range(5):
+            pid = pool.submit(os.getpid).result(LONG)
+            os.kill(pid, signal.SIGKILL)
+            assert pool.submit(os.getpid).result(LONG) != pid
+
+
+def test_only_the_running_item_of_a_map_fails(pool, tmp_path):
+    """Those before it in its grain are neither lost nor run again."""
+    log = os.fspath(tmp_path / "log")
+
+    def item(n):
+        descriptor = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+        os.write(descriptor, f"{n}\n".encode())
+        os.close(descriptor)
+        if n in (0, 333, 334, 2999):
+            os.kill(os.getpid(), signal.SIGKILL)
+            time.sleep(LONG)
+        return (n, "x" * (n % 50), [n])
+
+    results, died = pool.map(item, range(3000)), []
+    for n in range(3000):
+        try:
+            assert next(results) == (n, "x" * (n % 50), [n])
+        except plait.WorkerDied as error:
+            died.append((n, error.signal))
+    assert list(results) == []
+    assert died == [(n, signal.SIGKILL) for n in (0, 333, 334, 2999)]
+    with open(log) as lines:
+        assert sorted(map(int, lines)) == list(range(3000))
+
+
+def test_results_of_a_map_that_are_large(pool):
+    """Larger than what the parent can save of a dead process, one by one or together."""
+    sizes = [10, 2_000_000, 20, 900_000, 300_000, 3_000_000, 1, 400_000] * 3
+    assert [len(b) for b in pool.map(bytes, sizes)] == sizes
+    sizes = [3000] * 2000
+    assert [len(b) for b in pool.map(bytes, sizes)] == sizes
+
+
+@pytest.mark.parametrize("size", [1, 30_000, 33_000, 131_000, 1_000_000, 30_000_000])
+def test_messages_of_all_sizes(pool, size):
+    data = random.Random(size).randbytes(size)
+    assert pool.submit(jobs.same, data).result(LONG) == data
+    assert pool.submit(lambda: data).result(LONG) == data
+    assert list(pool.map(jobs.same, [data, data])) == [data, data]
+
+
+# ---- beginnings ----
+
+
+def test_an_initializer_that_raises_breaks_the_pool():
+    with plait.Pool(1, kind="process", initializer=jobs.fail, initargs=(KeyError("no"),)) as pool:
+        error = pool.submit(abs, -1).exception(LONG)
+        assert isinstance(error, plait.BrokenPool)
+        assert isinstance(error.__cause__, KeyError)
+
+
+def test_an_initializer_that_dies_breaks_the_pool():
+    with plait.Pool(2, kind="process", initializer=os._exit, initargs=(5,)) as pool:
+        error = pool.submit(abs, -1).exception(LONG)
+        assert isinstance(error, plait.BrokenPool)
+        assert "exit status 5" in str(error)
+
+
+def test_an_initializer_runs_in_a_replacement_too():
+    with plait.Pool(1, kind="process", initializer=os.putenv, initargs=("PLAIT_X", "y")) as pool:
+        assert isinstance(pool.submit(os._exit, 1).exception(LONG), plait.WorkerDied)
+        assert pool.submit(jobs.shell, "echo $PLAIT_X").result(LONG) == "y\n"
+
+
+def test_a_child_resembles_its_parent(pool):
+    def look():
+        import os
+        import sys
+
+        names = sorted(name for name in vars(sys.modules["__main__"]) if not name.startswith("__"))
+        return os.getcwd(), sys.executable, sys.path, sys.flags.optimize, names
+
+    import sys
+
+    cwd, executable, path, optimize, names = pool.submit(look).result(LONG)
+    assert (cwd, executable, path) == (os.getcwd(), sys.executable, sys.path)
+    assert optimize == sys.flags.optimize
+    assert names == []
+
+
+def test_a_child_has_no_files_of_its_parent(pool, tmp_path):
+    with open(tmp_path / "secret", "w") as file:
+        os.set_inheritable(file.fileno(), True)
+        held = pool.submit(jobs.open_files).result(LONG)
+        again = plait.Pool(1, kind="process")
+        with again:
+            held = again.submit(jobs.open_files).result(LONG)
+    assert not any("secret" in name for name in held)
+
+
+# ---- what is left ----
+
+
+def test_nothing_is_left_behind():
+    """Processes, files, maps, threads: not after many deaths either."""
+
+    def use(deaths):
+        with plait.Pool(2, kind="process") as pool:
+            for _ in range(deaths):
+                pool.submit(os._exit, 1).exception(LONG)
+            assert sum(pool.map(jobs.double, range(100))) == 9900
+
+    use(1)
+    shm = sorted(os.listdir("/dev/shm"))
+    before = helpers.Holdings.now()
+    for _ in range(3):
+        use(4)
+    assert children_of(os.getpid()) == []
+    assert sorted(os.listdir("/dev/shm")) == shm
+    assert helpers.settles(lambda: helpers.Holdings.now().threads <= before.threads)
+    after = helpers.Holdings.now()
+    assert after.files <= before.files
+    assert after.maps <= before.maps + 8
+
+
+@pytest.mark.parametrize("how", ["SIGKILL", "os._exit", "SIGSEGV"])
+def test_children_die_with_their_parent(how):
+    script = """
+import os, signal, sys, time, plait
+pool = plait.Pool(2, kind="process")
+pids = {pool.submit(os.getpid).result() for _ in range(20)}
+def spin():
+    while True: pass
+futures = [pool.submit(spin) for _ in range(2)]
+while not all(f.running() for f in futures): time.sleep(0.01)
+print(*pids, flush=True)
+print("ready", flush=True)
+how = sys.argv[1]
+if how == "os._exit": os._exit(0)
+if how == "SIGSEGV": os.kill(os.getpid(), signal.SIGSEGV)
+time.sleep(1000)
+"""
+    child = helpers.start(script, how)
+    child.wait_for("ready")
+    if how == "SIGKILL":
+        child.process.kill()
+    pids = [int(word) for word in child.finish().lines()[0].split()]
+    assert pids
+    assert helpers.settles(lambda: all(map(is_gone, pids)), 20)
+
+
+def scribble(seed, share):
+    """Writes over the channel to the parent, as a bug in an extension may."""
+    with open("/proc/self/maps") as maps:
+        line = next(line for line in maps if "memfd:plait" in line)
+    low, high = (int(part, 16) for part in line.split()[0].split("-"))
+    rng = random.Random(seed)
+    memory = (ctypes.c_ubyte * (high - low)).from_address(low)
+    for _ in range(2000):
+        memory[rng.randrange(int((high - low) * share))] = rng.randrange(256)
+    return "scribbled"
+
+
+@pytest.mark.parametrize("share", [0.0002, 0.4, 1])
+def test_a_child_that_scribbles_over_its_channel(pool, share):
+    for seed in range(8):
+        future = pool.submit(scribble, seed, share)
+        with contextlib.suppress(plait.WorkerDied, ValueError, pickle.UnpicklingError):
+            assert future.result(LONG) == "scribbled"
+        for _ in range(3):  # until a process that nobody has written over serves
+            try:
+                assert pool.submit(jobs.double, 4).result(LONG) == 8
+            except (plait.WorkerDied, ValueError):
+                continue
+
+
+# ---- chaos ----
+
+
+def work(n):
+    total = 0
+    for k in range(n % 200):
+        total += k
+    return n, total
+
+
+class Disturber(threading.Thread):
+    """Kills or stops a child after some tasks have ended, and again: by tasks, not by the clock, so
+    that a slow machine is not killed faster than it can start children.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.rng, self.ended, self.over, self.kills = random.Random(5), 0, False, 0
+
+    def run(self):
+        while not self.over:
+            next_one = self.ended + self.rng.randrange(200)
+            while self.ended < next_one and not self.over:
+                time.sleep(0.001)
+            time.sleep(self.rng.random() * 0.02)
+            victims = children_of(os.getpid())
+            if victims and not self.over:
+                self.disturb(self.rng.choice(victims))
+
+    def disturb(self, victim):
+        number = self.rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+        try:
+            os.kill(victim, number)
+            if number == signal.SIGSTOP:
+                time.sleep(self.rng.random() * 0.01)
+                os.kill(victim, signal.SIGCONT)
+            self.kills += 1
+        except ProcessLookupError:
+            pass
+
+
+@pytest.mark.timeout(400)
+def test_chaos():
+    """Workers are killed and stopped at random instants: every task ends exactly once."""
+    count = int(os.environ.get("PLAIT_TEST_CHAOS", "3000"))
+    disturber, outcomes = Disturber(), {"result": 0, "died": 0}
+
+    def take(n, ask):
+        try:
+            assert ask() == work(n)
+            outcomes["result"] += 1
+        except plait.WorkerDied:
+            outcomes["died"] += 1
+        disturber.ended += 1
+
+    with plait.Pool(3, kind="process") as pool:
+        pool.submit(abs, -1).result(LONG)
+        disturber.start()
+        try:
+            for n, future in enumerate([pool.submit(work, n) for n in range(count)]):
+                take(n, lambda future=future: future.result(LONG))
+            mapped = pool.map(work, range(count))
+            for n in range(count):
+                take(n, lambda: next(mapped))
+            assert list(mapped) == []
+        finally:
+            disturber.over = True
+            disturber.join()
+        assert sum(outcomes.values()) == 2 * count
+        assert disturber.kills > 0
+        assert outcomes["died"] <= disturber.kills
+        assert list(pool.map(work, range(1000))) == [work(n) for n in range(1000)]
+    assert children_of(os.getpid()) == []
