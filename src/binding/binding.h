@@ -378,6 +378,7 @@ void leave_members(worker_data_t *data);
 typedef struct pool_object {
     PyObject_HEAD
     pool_core_t *core; /* NULL before __init__ */
+    PyObject *module;  /* as long as the pool: at the exit its type may be cleared before it */
     shipper_t *shipper;
     bool handle;   /* whether it holds a handle of the scheduler */
     bool attached; /* found in a worker: its end is not the pool's end */

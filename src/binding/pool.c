@@ -51,6 +51,7 @@ static int pool_traverse(PyObject *object, visitproc visit, void *arg)
 {
     pool_object *self = (pool_object *)object;
     Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->module);
     if (owns_initializer(self))
         Py_VISIT(self->core->initializer);
     return 0;
@@ -124,7 +125,7 @@ static void pool_dealloc(PyObject *object)
         plait_sched_release(self->core->sched);
     } else if (self->core != NULL && self->handle && !forked(self->core)) {
         plait_sched_close(self->core->sched);
-        module_state *state = state_of_type(type);
+        module_state *state = state_of_module(self->module);
         plait_sched_t *sched = self->core->sched;
         if (plait_sched_living(sched) == 0)
             plait_sched_release(sched);
@@ -133,6 +134,7 @@ static void pool_dealloc(PyObject *object)
         while ((sched = take_orphan(state, false)) != NULL)
             plait_sched_release(sched);
     }
+    Py_XDECREF(self->module);
     type->tp_free(object);
     Py_DECREF(type);
 }
@@ -228,6 +230,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
         free(core);
         return raise_core_error(result, "making a pool");
     }
+    self->module = Py_NewRef(PyType_GetModuleByDef(type, &plait_module_def));
     self->core = core; /* from here on dealloc cleans up */
     self->handle = true;
     self->shipper = shipper_new(state);
