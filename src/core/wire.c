@@ -62,6 +62,8 @@ int plait_wire_send_spsc(plait_ring_t *ring, const plait_letter_t *letter)
     size_t size = sizeof opening;
     memcpy(opening.words, letter->words, sizeof opening.words);
     for (int index = 0; index < PLAIT_LETTER_BLOBS; index++) {
+        if (letter->blobs[index].size > PLAIT_BLOB_MAX)
+            return PLAIT_TOO_BIG;
         opening.sizes[index] = letter->blobs[index].size;
         if (is_inline(ring, letter->blobs[index].size))
             size += aligned(letter->blobs[index].size);
@@ -166,7 +168,7 @@ int plait_wire_receive_spsc(plait_ring_t *ring, bool copy, int64_t deadline, pla
     *letter = (plait_letter_t){.type = record.type, .number = record.number};
     memcpy(letter->words, opening.words, sizeof opening.words);
     for (int index = 0; index < PLAIT_LETTER_BLOBS; index++) {
-        if (opening.sizes[index] > PTRDIFF_MAX)
+        if (opening.sizes[index] > PLAIT_BLOB_MAX)
             return PLAIT_CORRUPT;
         letter->blobs[index].size = (size_t)opening.sizes[index];
     }

@@ -11,6 +11,9 @@
 
 enum { PLAIT_LETTER_WORDS = 6, PLAIT_LETTER_BLOBS = 2 };
 
+/* A receiver asks for memory on its peer's word, so there is a bound on that. */
+#define PLAIT_BLOB_MAX (UINT64_C(1) << 38)
+
 typedef struct plait_blob {
     void *bytes; /* aligned to PLAIT_RING_ALIGNMENT where received; NULL: none */
     size_t size;
