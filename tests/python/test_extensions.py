@@ -62,9 +62,11 @@ def name(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-def run(built: Path, name: str, script: str, *args: str) -> list[str]:
+def run(
+    built: Path, name: str, script: str, *args: str, env: dict[str, str] | None = None
+) -> list[str]:
     """The lines that a script prints in a child, which must end well and say nothing else."""
-    return helpers.run_quietly(PREAMBLE + script, os.fspath(built), name, *args, how="-c")
+    return helpers.run_quietly(PREAMBLE + script, os.fspath(built), name, *args, env=env)
 
 
 def test_each_worker_has_static_data_of_its_own(built: Path, name: str) -> None:
@@ -275,3 +277,43 @@ print("done")
 """,
     )
     assert lines == ["done"]
+
+
+REPORT = """
+def attempt():
+    try:
+        module()
+    except ImportError as error:
+        print(error.name, error, *getattr(error, "__notes__", ()))
+    else:
+        print("imported")
+with plait.Pool(1, kind="interpreter") as pool:
+    error = pool.submit(attempt).exception()
+    if error is not None:
+        print(type(error).__name__, type(error.__cause__).__name__, error.__cause__)
+"""
+
+
+@pytest.mark.parametrize("package", ["torch", "uvloop"])
+def test_what_cannot_work_is_refused_with_the_way_out(tmp_path: Path, package: str) -> None:
+    compile_module(tmp_path, f"{package}._C", "MULTI_PHASE")
+    lines = run(tmp_path, f"{package}._C", REPORT + "module(); print('imported')")
+    assert lines[0].startswith(f"{package}._C {package} cannot be imported")
+    assert "kind='thread'" in lines[0]
+    assert lines[1:] == ["imported"]  # the main interpreter is not asked
+
+
+def test_isolation_can_be_switched_off(built: Path) -> None:
+    (line,) = run(built, "multi", REPORT, env={"PLAIT_ISOLATION": "off"})
+    assert "does not support loading in subinterpreters" in line
+    assert "PLAIT_ISOLATION=off is set" in line
+    assert run(built, "native", REPORT, env={"PLAIT_ISOLATION": "off"}) == ["imported"]
+    assert run(built, "multi", REPORT, env={"PLAIT_ISOLATION": "force"}) == ["imported"]
+
+
+def test_an_unknown_setting_is_named(built: Path) -> None:
+    ended = helpers.run(
+        PREAMBLE + REPORT, os.fspath(built), "multi", env={"PLAIT_ISOLATION": "perhaps"}
+    )
+    assert "BrokenPool" in ended.out
+    assert "PLAIT_ISOLATION must be 'off' or 'force', not 'perhaps'" in ended.out
