@@ -1,7 +1,7 @@
 """Extension modules in own-GIL interpreters: imported by workers of GIL builds alone.
 
-CPython refuses there what does not declare its support. Here such a module gets a private image:
-docs/design/isolate.md.
+CPython refuses there what does not declare its support. Here a module gets a private image, even if
+it does: it may keep what it was given by one that has an image. See docs/design/isolate.md.
 """
 
 import atexit
@@ -14,7 +14,9 @@ from typing import Final
 from plait import _plait
 
 # From 3.13 on, what of the standard library may be loaded declares it; before, much does not.
-_TRUSTED: Final = sys.stdlib_module_names if sys.version_info >= (3, 13) else frozenset()
+_TRUSTED: Final = (sys.stdlib_module_names if sys.version_info >= (3, 13) else frozenset()) | {
+    "plait"
+}
 
 # What cannot work in several interpreters of a process, however it is loaded, and why.
 _REFUSED: Final = {
@@ -66,5 +68,4 @@ def _create_privately(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleTy
         )
     if package in _TRUSTED or spec.origin is None:
         return _create(loader, spec)
-    module = _plait._load_extension(spec)
-    return _create(loader, spec) if module is None else module
+    return _plait._load_extension(spec)

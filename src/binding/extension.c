@@ -117,19 +117,6 @@ static void *find_hook(void *handle, PyObject *name, const char *prefix)
 
 /* ---- building ---- */
 
-/* A module that is created without complaint needs no image: it is dropped, and CPython's loader
- * does the rest. None; or, after a complaint, NULL without an exception. */
-static PyObject *when_native(PyObject *module, const char *path)
-{
-    if (module == NULL) {
-        PyErr_Clear();
-        return NULL;
-    }
-    Py_DECREF(module);
-    plait_image_set_native(path);
-    Py_RETURN_NONE;
-}
-
 /* Such a module is made once per interpreter: importing it again, after it was taken out of
  * sys.modules, gives it back, as CPython does by and large. */
 static PyObject *keep_single_phase(PyObject *module, PyObject *kept, PyObject *key)
@@ -167,7 +154,6 @@ static PyObject *import_error(const extension_t *extension, const char *why)
 
 static PyObject *build_by_init(init_function init, const extension_t *extension)
 {
-    PyObject *spec = extension->spec;
     const char *full_name = PyUnicode_AsUTF8(extension->name);
     if (full_name == NULL)
         return NULL;
@@ -185,9 +171,7 @@ static PyObject *build_by_init(init_function init, const extension_t *extension)
     }
     if (!PyObject_TypeCheck(made, &PyModuleDef_Type))
         return keep_single_phase(made, extension->kept, extension->key);
-    PyModuleDef *definition = (PyModuleDef *)made;
-    PyObject *native = when_native(PyModule_FromDefAndSpec(definition, spec), extension->path);
-    return native != NULL ? native : create_unchecked(definition, spec, PYTHON_API_VERSION);
+    return create_unchecked((PyModuleDef *)made, extension->spec, PYTHON_API_VERSION);
 }
 
 static PyObject *build(void *handle, const extension_t *extension)
@@ -203,8 +187,7 @@ static PyObject *build(void *handle, const extension_t *extension)
             return PyErr_Occurred() ? NULL
                                     : PyErr_Format(PyExc_SystemError, "its PyModExport function "
                                                                       "failed without exception");
-        PyObject *native = when_native(create_from_slots(slots, extension->spec), extension->path);
-        return native != NULL ? native : create_from_slots_unchecked(slots, extension->spec);
+        return create_from_slots_unchecked(slots, extension->spec);
     }
     if (PyErr_Occurred())
         return NULL;
@@ -225,8 +208,6 @@ static PyObject *load(module_state *state, const extension_t *extension)
     PyObject *known = PyDict_GetItemWithError(extension->kept, extension->key);
     if (known != NULL || PyErr_Occurred())
         return Py_XNewRef(known);
-    if (plait_image_is_native(extension->path))
-        Py_RETURN_NONE;
     if (PySys_Audit("import", "OOOOO", extension->name, extension->origin, Py_None, Py_None,
                     Py_None) < 0)
         return NULL;
@@ -237,8 +218,7 @@ static PyObject *load(module_state *state, const extension_t *extension)
 
 PyDoc_STRVAR(load_extension_doc,
              "_load_extension(spec, /)\n--\n\n"
-             "The extension module of a spec, made from a private image but not executed; None\n"
-             "where it needs none, since it supports interpreters with a GIL of their own.\n"
+             "The extension module of a spec, made from a private image but not executed.\n"
              "Raises ImportError where there can be none.");
 
 static PyObject *load_extension(PyObject *module, PyObject *spec)

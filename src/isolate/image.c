@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "core/atomic.h"
 #include "isolate/copy.h"
@@ -385,73 +383,4 @@ int plait_images_load(plait_images_t *images, const char *path, void **handle)
     if (status == PLAIT_OK)
         *handle = image->handle;
     return status;
-}
-
-void plait_images_unload(plait_images_t *images, const char *path)
-{
-    char resolved[PATH_MAX];
-    image_t *image = realpath(path, resolved) == NULL ? NULL : find_image(images, resolved);
-    if (image == NULL)
-        return;
-    dlclose(image->handle);
-    drop_image(images, image);
-}
-
-/* ---- files that need none ---- */
-
-typedef struct native {
-    struct native *next;
-    dev_t device;
-    ino_t inode;
-    struct timespec changed;
-} native_t;
-
-static plait_prim_lock_t native_lock;
-static native_t *natives; /* guarded by native_lock */
-
-static bool identify(const char *path, native_t *native)
-{
-    struct stat status;
-    if (stat(path, &status) != 0)
-        return false;
-    *native = (native_t){NULL, status.st_dev, status.st_ino, status.st_ctim};
-    return true;
-}
-
-static bool is_listed(const native_t *wanted)
-{
-    for (const native_t *native = natives; native != NULL; native = native->next)
-        if (native->device == wanted->device && native->inode == wanted->inode &&
-            native->changed.tv_sec == wanted->changed.tv_sec &&
-            native->changed.tv_nsec == wanted->changed.tv_nsec)
-            return true;
-    return false;
-}
-
-bool plait_image_is_native(const char *path)
-{
-    native_t wanted;
-    if (!identify(path, &wanted))
-        return false;
-    plait_prim_lock(&native_lock);
-    bool found = is_listed(&wanted);
-    plait_prim_unlock(&native_lock);
-    return found;
-}
-
-void plait_image_set_native(const char *path)
-{
-    native_t found;
-    native_t *native = identify(path, &found) ? malloc(sizeof *native) : NULL;
-    if (native == NULL)
-        return; /* it will be found out again */
-    plait_prim_lock(&native_lock);
-    if (is_listed(&found)) {
-        free(native);
-    } else {
-        *native = found;
-        native->next = natives;
-        natives = native;
-    }
-    plait_prim_unlock(&native_lock);
 }

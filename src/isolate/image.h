@@ -13,7 +13,6 @@
 #ifndef PLAIT_ISOLATE_IMAGE_H
 #define PLAIT_ISOLATE_IMAGE_H
 
-#include <stdbool.h>
 #include <stddef.h>
 
 #include "plait/error.h"
@@ -37,14 +36,7 @@ void plait_images_free(plait_images_t *images);
  * _CORRUPT, _UNSUPPORTED) plait_images_error says what went wrong. */
 int plait_images_load(plait_images_t *images, const char *path, void **handle);
 
-/* Gives back the image loaded last, of which nothing may be in use. */
-void plait_images_unload(plait_images_t *images, const char *path);
-
 /* What the last error was about; never NULL. */
 const char *plait_images_error(const plait_images_t *images);
-
-/* A list of the whole process: files that need no private image, as they are now. Any thread. */
-bool plait_image_is_native(const char *path);
-void plait_image_set_native(const char *path);
 
 #endif

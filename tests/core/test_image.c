@@ -218,33 +218,6 @@ TEST(what_is_no_shared_object_is_refused)
     plait_images_free(images);
 }
 
-TEST(an_image_can_be_given_back)
-{
-    plait_images_t *images = new_set();
-    CHECK_EQ(call(load(images), "thing_count"), 11);
-    plait_images_unload(images, object_path("image_thing.so"));
-    CHECK_EQ(call(load(images), "thing_count"), 11);
-    plait_images_free(images);
-}
-
-TEST(native_files_are_known_as_they_are)
-{
-    char path[] = "/tmp/plait-test-XXXXXX";
-    int descriptor = mkstemp(path);
-    REQUIRE(descriptor >= 0);
-    CHECK(!plait_image_is_native(path));
-    plait_image_set_native(path);
-    plait_image_set_native(path);
-    CHECK(plait_image_is_native(path));
-    struct timespec times[2] = {{1, 0}, {1, 0}};
-    test_sleep(20000000); /* the clock of files is coarse */
-    CHECK_EQ(futimens(descriptor, times), 0);
-    CHECK(!plait_image_is_native(path)); /* another one now, for all that is known */
-    close(descriptor);
-    unlink(path);
-    CHECK(!plait_image_is_native(path));
-}
-
 /* ThreadSanitizer does not see what the loader maps, and takes an address that one thread has
  * unmapped and another's image was mapped at for shared: there, a lock tells it the order. */
 static pthread_mutex_t one_by_one = PTHREAD_MUTEX_INITIALIZER;

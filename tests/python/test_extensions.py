@@ -21,7 +21,12 @@ pytestmark = pytest.mark.skipif(
 SOURCE = Path(__file__).parent / "extensions" / "sample.c"
 
 # Module name and how it is defined.
-KINDS = {"single": "SINGLE_PHASE", "multi": "MULTI_PHASE", "pack.inner": "SINGLE_PHASE"}
+KINDS = {
+    "single": "SINGLE_PHASE",
+    "multi": "MULTI_PHASE",
+    "native": "NATIVE",
+    "pack.inner": "SINGLE_PHASE",
+}
 if sys.version_info >= (3, 15):
     KINDS["export"] = "EXPORT"
 
@@ -52,7 +57,7 @@ def compile_module(folder: Path, name: str, how: str) -> None:
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all the modules."""
     folder = tmp_path_factory.mktemp("extensions")
-    for name, how in {**KINDS, "native": "NATIVE"}.items():
+    for name, how in KINDS.items():
         compile_module(folder, name, how)
     return folder
 
@@ -206,21 +211,6 @@ with plait.Pool(1, kind="interpreter") as pool:
 """,
     )
     assert lines == ["True"]
-
-
-def test_supporting_modules_pass_straight_through(built: Path) -> None:
-    lines = run(
-        built,
-        "native",
-        """
-def count(i):
-    return module().count()
-with plait.Pool(1, kind="interpreter") as one, plait.Pool(1, kind="interpreter") as other:
-    print(*one.map(count, range(2)), *other.map(count, range(2)))
-print(module().count())
-""",
-    )
-    assert lines == ["1 2 3 4", "5"]  # one for all, as they ask for
 
 
 def test_cpython_still_checks_everything_else(built: Path, name: str) -> None:
