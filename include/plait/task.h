@@ -24,7 +24,8 @@ enum {
     PLAIT_TASK_DONE = 2,      /* its outcome is there to be read */
     PLAIT_TASK_CANCELLED = 4, /* it will never run */
     PLAIT_TASK_WAITED = 8,    /* a thread may sleep on the word */
-    PLAIT_TASK_WATCHED = 16   /* the notifier is to be told */
+    PLAIT_TASK_WATCHED = 16,  /* the notifier is to be told */
+    PLAIT_TASK_EXPIRED = 32   /* it will never run, since its deadline passed before it began */
 };
 
 struct plait_task {
@@ -44,8 +45,8 @@ void plait_task_init(plait_task_t *task, void (*destroy)(plait_task_t *task));
 void plait_task_retain(plait_task_t *task);
 void plait_task_release(plait_task_t *task);
 
-/* Worker: takes the task to run it; false where it was cancelled (nothing is left to do but
- * release). */
+/* Worker: takes the task to run it; false where it was cancelled or has expired (nothing is left to
+ * do but release). */
 bool plait_task_claim_worker(plait_task_t *task);
 
 /* Worker, after it has written the outcome: publishes it (release; pairs with the acquire of
@@ -57,12 +58,16 @@ void plait_task_complete_worker(plait_task_t *task);
  * or before; *first tells whether this call did it. */
 bool plait_task_cancel(plait_task_t *task, bool *first);
 
+/* Any thread that keeps the task alive meanwhile: makes a task that no worker has claimed and nobody
+ * has cancelled EXPIRED. True if this call did it. */
+bool plait_task_expire(plait_task_t *task);
+
 /* Any thread: the state's bits, with acquire order. */
 uint32_t plait_task_state(plait_task_t *task);
 
 static inline bool plait_task_is_final(uint32_t state)
 {
-    return (state & (PLAIT_TASK_DONE | PLAIT_TASK_CANCELLED)) != 0;
+    return (state & (PLAIT_TASK_DONE | PLAIT_TASK_CANCELLED | PLAIT_TASK_EXPIRED)) != 0;
 }
 
 /* Blocks until the task is final: PLAIT_OK, PLAIT_TIMEOUT, or PLAIT_INTERRUPTED (a signal handler

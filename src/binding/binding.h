@@ -21,6 +21,7 @@
 #include "plait/mailbox.h"
 #include "plait/sched.h"
 #include "plait/task.h"
+#include "plait/timer.h"
 
 /* ---- module.c: the state of one interpreter's module ---- */
 

@@ -47,6 +47,7 @@ static void keep_main_interpreter_only(void) {}
 /* The child has this one thread, and runs nothing else yet. */
 static void after_fork(void)
 {
+    plait_timer_after_fork();
     if (plait_sched_after_fork())
         keep_main_interpreter_only();
 }

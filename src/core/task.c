@@ -1,7 +1,7 @@
 /* task: the state of one call, and waiting for it.
  *
- * Invariants: RUNNING and CANCELLED are decided on one word, so a task is either run or cancelled,
- * never both; DONE is set once, by the worker that claimed it; whoever sleeps on the word has set
+ * Invariants: RUNNING, CANCELLED and EXPIRED are decided on one word, so a task is run, cancelled or
+ * expired, never two of them; DONE is set once, by the worker that claimed it; whoever sleeps on the word has set
  * WAITED in it first, so a completer that does not see WAITED has nobody to wake. Design:
  * docs/design/task.md
  */
@@ -31,7 +31,7 @@ void plait_task_release(plait_task_t *task)
 bool plait_task_claim_worker(plait_task_t *task)
 {
     uint32_t before = plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_RUNNING);
-    return (before & PLAIT_TASK_CANCELLED) == 0;
+    return (before & (PLAIT_TASK_CANCELLED | PLAIT_TASK_EXPIRED)) == 0;
 }
 
 /* What follows from a final state: `before` are the bits that the change replaced. */
@@ -50,21 +50,30 @@ void plait_task_complete_worker(plait_task_t *task)
     announce(task, plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_DONE));
 }
 
+/* Sets `bit`, CANCELLED or EXPIRED, unless the task has been claimed or is final. *seen: the state
+ * that decided. */
+static bool give_up(plait_task_t *task, uint32_t bit, uint32_t *seen)
+{
+    *seen = plait_atomic_load_acquire(&task->state);
+    do {
+        if ((*seen & PLAIT_TASK_RUNNING) || plait_task_is_final(*seen))
+            return false;
+    } while (!plait_atomic_cas_acq_rel(&task->state, seen, *seen | bit));
+    announce(task, *seen);
+    return true;
+}
+
 bool plait_task_cancel(plait_task_t *task, bool *first)
 {
-    uint32_t state = plait_atomic_load_acquire(&task->state);
-    *first = false;
-    for (;;) {
-        if (state & PLAIT_TASK_CANCELLED)
-            return true;
-        if (state & (PLAIT_TASK_RUNNING | PLAIT_TASK_DONE))
-            return false;
-        if (plait_atomic_cas_acq_rel(&task->state, &state, state | PLAIT_TASK_CANCELLED))
-            break;
-    }
-    *first = true;
-    announce(task, state);
-    return true;
+    uint32_t seen;
+    *first = give_up(task, PLAIT_TASK_CANCELLED, &seen);
+    return *first || (seen & PLAIT_TASK_CANCELLED);
+}
+
+bool plait_task_expire(plait_task_t *task)
+{
+    uint32_t seen;
+    return give_up(task, PLAIT_TASK_EXPIRED, &seen);
 }
 
 uint32_t plait_task_state(plait_task_t *task)

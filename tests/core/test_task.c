@@ -127,6 +127,36 @@ TEST(cancel_tells_the_watcher_once)
     CHECK_EQ(plait_mailbox_take(&mailbox, 0, &link), PLAIT_TIMEOUT);
 }
 
+TEST(expired_is_final)
+{
+    plait_task_t task;
+    bool first = true;
+    plait_task_init(&task, count_destroyed);
+    CHECK(plait_task_expire(&task));
+    CHECK(!plait_task_expire(&task));
+    CHECK_EQ(plait_task_state(&task), PLAIT_TASK_EXPIRED);
+    CHECK(plait_task_is_final(plait_task_state(&task)));
+    CHECK(!plait_task_cancel(&task, &first));
+    CHECK(!first);
+    CHECK_EQ(plait_task_wait(&task, 0), PLAIT_OK);
+    CHECK(!plait_task_claim_worker(&task));
+}
+
+TEST(claimed_or_cancelled_does_not_expire)
+{
+    plait_task_t claimed, cancelled;
+    bool first;
+    plait_task_init(&claimed, count_destroyed);
+    CHECK(plait_task_claim_worker(&claimed));
+    CHECK(!plait_task_expire(&claimed));
+    plait_task_complete_worker(&claimed);
+    CHECK(!plait_task_expire(&claimed));
+    plait_task_init(&cancelled, count_destroyed);
+    CHECK(plait_task_cancel(&cancelled, &first));
+    CHECK(!plait_task_expire(&cancelled));
+    CHECK_EQ(plait_task_state(&cancelled), PLAIT_TASK_CANCELLED);
+}
+
 /* ---- a signal ends a wait ---- */
 
 static void ignore_signal(int number) {}

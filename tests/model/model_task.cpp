@@ -58,6 +58,12 @@ struct task_suite : rl::test_suite<derived, threads> {
         plait_task_release(task);
     }
 
+    void expire()
+    {
+        firsts += plait_task_expire(task);
+        plait_task_release(task);
+    }
+
     void check_final()
     {
         uint32_t state = plait_task_state(task);
@@ -200,6 +206,40 @@ struct two_cancel : task_suite<two_cancel, 3> {
     }
 };
 
+struct expire_cancel : task_suite<expire_cancel, 3> {
+    void before()
+    {
+        start(3, true);
+    }
+
+    void thread(unsigned id)
+    {
+        if (id == 0)
+            work();
+        else if (id == 1)
+            cancel();
+        else
+            expire();
+    }
+};
+
+struct expire_wait : task_suite<expire_wait, 3> {
+    void before()
+    {
+        start(3, true);
+    }
+
+    void thread(unsigned id)
+    {
+        if (id == 0)
+            work();
+        else if (id == 1)
+            expire();
+        else
+            wait();
+    }
+};
+
 #define SEARCHES(E, S, name)                                                                       \
     E(complete_wait, 20, name)                                                                     \
     E(two_wait, 3, name)                                                                           \
@@ -207,6 +247,8 @@ struct two_cancel : task_suite<two_cancel, 3> {
     E(complete_watch, 4, name)                                                                     \
     E(cancel_watch, 3, name)                                                                       \
     E(two_cancel, 4, name)                                                                         \
+    E(expire_cancel, 3, name)                                                                      \
+    E(expire_wait, 3, name)                                                                        \
     S(cancel_watch, 20000, name)
 
 MODEL_MAIN(task, SEARCHES)

@@ -1,8 +1,9 @@
-"""Mutants of task, mailbox and life; as in mutants.py, which adds them to its list."""
+"""Mutants of task, timer, mailbox and life; as in mutants.py, which adds them to its list."""
 
 TASK = "src/core/task.c"
 MAILBOX = "src/core/mailbox.c"
 LIFE = "src/core/life.c"
+TIMER = "src/core/timer_queue.c"
 
 # name, file, old text, new text, model, suite, search
 MUTANTS = [
@@ -38,7 +39,7 @@ MUTANTS = [
     (
         "task claim: cancelled not asked",
         TASK,
-        "return (before & PLAIT_TASK_CANCELLED) == 0;",
+        "return (before & (PLAIT_TASK_CANCELLED | PLAIT_TASK_EXPIRED)) == 0;",
         "return (void)before, true;",
         "task",
         "two_cancel",
@@ -47,10 +48,28 @@ MUTANTS = [
     (
         "task cancel: running not asked",
         TASK,
-        "if (state & (PLAIT_TASK_RUNNING | PLAIT_TASK_DONE))",
-        "if (state & PLAIT_TASK_DONE)",
+        "if ((*seen & PLAIT_TASK_RUNNING) || plait_task_is_final(*seen))",
+        "if (plait_task_is_final(*seen))",
         "task",
         "two_cancel",
+        "bound 3",
+    ),
+    (
+        "task expire: claimed by a worker all the same",
+        TASK,
+        "(PLAIT_TASK_CANCELLED | PLAIT_TASK_EXPIRED)) == 0;",
+        "PLAIT_TASK_CANCELLED) == 0;",
+        "task",
+        "expire_wait",
+        "bound 3",
+    ),
+    (
+        "task expire: what is final not asked",
+        TASK,
+        "if ((*seen & PLAIT_TASK_RUNNING) || plait_task_is_final(*seen))",
+        "if (*seen & (PLAIT_TASK_RUNNING | PLAIT_TASK_DONE))",
+        "task",
+        "expire_cancel",
         "bound 3",
     ),
     (
@@ -90,6 +109,70 @@ MUTANTS = [
         "return (void)before, true;",
         "task",
         "complete_watch",
+        "bound 3",
+    ),
+    # ---- timer
+    (
+        "timer start: bell not changed",
+        TIMER,
+        "        plait_atomic_add_relaxed(&queue->bell, (uint32_t)1); /* relaxed: changed under lock */\n",
+        "",
+        "timer",
+        "due",
+        "bound 3",
+    ),
+    (
+        "timer start: no system call",
+        TIMER,
+        "        plait_prim_wake(&queue->bell, 1, false);\n",
+        "        ;\n",
+        "timer",
+        "due",
+        "bound 3",
+    ),
+    (
+        "timer start: who waits for a firing is not woken",
+        TIMER,
+        "    if (fired)\n        plait_prim_wake(",
+        "    if (false)\n        plait_prim_wake(",
+        "timer",
+        "restarted",
+        "bound 3",
+    ),
+    (
+        "timer serve: until never grows again",
+        TIMER,
+        "    if (due == NULL)\n        queue->until = until;",
+        "    if (due == NULL && until < queue->until)\n        queue->until = until;",
+        "timer",
+        "stopped",
+        "bound 3",
+    ),
+    (
+        "timer stop: firing not asked",
+        TIMER,
+        "return state != FIRING;",
+        "return true;",
+        "timer",
+        "stopped",
+        "bound 3",
+    ),
+    (
+        "timer finish: state relaxed",
+        TIMER,
+        "plait_atomic_store_release(&timer->state, (uint32_t)IDLE);",
+        "plait_atomic_store_relaxed(&timer->state, (uint32_t)IDLE);",
+        "timer",
+        "stopped",
+        "bound 3",
+    ),
+    (
+        "timer finish: no system call",
+        TIMER,
+        "    plait_prim_wake(&timer->state, INT32_MAX, false); /* the address only: it may be gone */\n",
+        "",
+        "timer",
+        "stopped",
         "bound 3",
     ),
     # ---- mailbox
