@@ -16,6 +16,7 @@
 #include "core/atomic.h"
 #include "plait/alloc.h"
 #include "plait/error.h"
+#include "plait/levels.h"
 #include "plait/task.h"
 
 typedef struct plait_sched plait_sched_t;
@@ -66,6 +67,7 @@ struct plait_job {
     void (*destroy)(plait_job_t *job);
     uint64_t count;
     uint64_t id;                 /* no other job's; never 0 */
+    unsigned level;              /* normal; may be changed before the submit */
     plait_job_flag_t *cancelled; /* of the owner's: several jobs may share one */
 };
 
@@ -86,6 +88,9 @@ int plait_sched_create(plait_sched_t **sched, const plait_sched_config_t *config
  * PLAIT_CLOSED after close; PLAIT_NOMEM, PLAIT_SYSTEM (no thread could be started) leave the task
  * with the caller. */
 int plait_sched_submit(plait_sched_t *sched, plait_task_t *task);
+
+/* Likewise, at a level; what a worker submits to its own scheduler has none. */
+int plait_sched_submit_at(plait_sched_t *sched, plait_task_t *task, unsigned level);
 
 /* Any thread: hands all items of a job over, likewise. count >= 1. */
 int plait_sched_submit_job(plait_sched_t *sched, plait_job_t *job);

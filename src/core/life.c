@@ -16,7 +16,7 @@
 #define HOLDER_HANDLE 1u
 #define HOLDER_WORKER 0x10000u
 
-void plait_life_init(plait_life_t *life, plait_inject_t *queue, plait_park_t *park)
+void plait_life_init(plait_life_t *life, plait_levels_t *queue, plait_park_t *park)
 {
     life->queue = queue;
     life->park = park;
@@ -33,7 +33,7 @@ void plait_life_look(plait_life_t *life)
     /* In this order: an item that the look at the queue misses is with a worker that has counted
      * itself as busy before it took it. */
     if (plait_atomic_load_seq_cst(&life->gate) != GATE_CLOSED ||
-        !plait_inject_is_empty(life->queue) || plait_atomic_load_seq_cst(&life->busy) != 0)
+        !plait_levels_is_empty(life->queue) || plait_atomic_load_seq_cst(&life->busy) != 0)
         return;
     if (plait_atomic_swap_seq_cst(&life->finished, 1u) != 0)
         return;

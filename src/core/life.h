@@ -13,14 +13,14 @@
 #include <stdint.h>
 
 #include "core/atomic.h"
-#include "core/inject.h"
+#include "core/levels.h"
 #include "core/park.h"
 
 typedef struct plait_life plait_life_t;
 
 struct plait_life {
     /* Const after init. */
-    plait_inject_t *queue;
+    plait_levels_t *queue;
     plait_park_t *park;
 
     /* Written by workers that fall asleep, wake or end, and once by whoever notices the end. */
@@ -37,7 +37,7 @@ struct plait_life {
 };
 
 /* Open, held by the handle alone. `queue` and `park` live as long. */
-void plait_life_init(plait_life_t *life, plait_inject_t *queue, plait_park_t *park);
+void plait_life_init(plait_life_t *life, plait_levels_t *queue, plait_park_t *park);
 
 /* Submitter, with the handle or on a worker: true lets it push to the queue and start workers, and
  * then it must leave; false is closed. Neither blocks. */

@@ -1,7 +1,8 @@
 /* sched: workers, where they look for work, how they sleep and how they end.
  *
- * A worker looks in its own deque (newest first), then in the injector (oldest first), then steals
- * from the others' deques (oldest first); after a short spin it sleeps by the protocol of park.h.
+ * A worker looks in the queues of urgent levels, in its own deque (newest first), in the queue of the
+ * normal level (oldest first), steals from the others' deques (oldest first), and looks in the queues
+ * of the remaining levels; after a short spin it sleeps by the protocol of park.h.
  * Invariants: an item is in one queue or in the hands of one thread; each item holds a reference to
  * its task or job; nothing is pushed from outside unless the gate was entered while open. Design:
  * docs/design/sched.md
@@ -42,10 +43,18 @@ static bool steal(plait_worker_t *worker, void **item)
     return false;
 }
 
+static bool find_in_levels(plait_worker_t *worker, unsigned first, unsigned end, void **item)
+{
+    return plait_levels_pop_mpmc(&worker->sched->levels, first, end, item) == PLAIT_OK;
+}
+
 static bool find(plait_worker_t *worker, void **item)
 {
-    return plait_deque_pop_owner(&worker->deque, item) == PLAIT_OK ||
-           plait_inject_pop_mpmc(&worker->sched->inject, item) == PLAIT_OK || steal(worker, item);
+    const unsigned normal = PLAIT_LEVEL_NORMAL;
+    return find_in_levels(worker, 0, normal, item) ||
+           plait_deque_pop_owner(&worker->deque, item) == PLAIT_OK ||
+           find_in_levels(worker, normal, normal + 1, item) || steal(worker, item) ||
+           find_in_levels(worker, normal + 1, PLAIT_LEVELS, item);
 }
 
 /* Sleeps until woken, unless an item turns up at the last look. */
@@ -96,7 +105,7 @@ static void run_task(plait_worker_t *worker, plait_task_t *task)
     plait_task_release(task);
 }
 
-static void run_item(plait_worker_t *worker, void *item)
+void plait__item_run_worker(plait_worker_t *worker, void *item)
 {
     plait__range_t *range = plait__range_of_item(item);
     if (range != NULL)
@@ -165,10 +174,10 @@ uint64_t plait_sched_id(const plait_sched_t *sched)
 static void destroy(plait_sched_t *sched)
 {
     registry_remove(sched);
-    PLAIT_ASSERT(plait_inject_is_empty(&sched->inject));
+    PLAIT_ASSERT(plait_levels_is_empty(&sched->levels));
     fini_workers(sched);
     plait_park_fini(&sched->park);
-    plait_inject_fini(&sched->inject);
+    plait_levels_fini(&sched->levels);
     sched->ops->dispose(sched->context);
     free(sched);
 }
@@ -179,7 +188,7 @@ static void work(plait_worker_t *worker)
 {
     void *item;
     while (next_item(worker, &item))
-        run_item(worker, item);
+        plait__item_run_worker(worker, item);
 }
 
 bool plait_worker_help(plait_worker_t *worker, bool own)
@@ -188,7 +197,7 @@ bool plait_worker_help(plait_worker_t *worker, bool own)
     bool found =
         own ? plait_deque_pop_owner(&worker->deque, &item) == PLAIT_OK : find(worker, &item);
     if (found)
-        run_item(worker, item);
+        plait__item_run_worker(worker, item);
     return found;
 }
 
@@ -247,23 +256,23 @@ int plait_sched_create(plait_sched_t **out, const plait_sched_config_t *config)
     sched->stack_size = config->stack_size;
     if (config->name != NULL)
         strncpy(sched->name, config->name, PLAIT__SCHED_NAME_SIZE - 1);
-    int result = plait_inject_init(&sched->inject, &plait_alloc_system);
+    int result = plait_levels_init(&sched->levels, &plait_alloc_system);
     if (result != PLAIT_OK)
         goto fail;
     result = plait_park_init(&sched->park, sched->capacity, &plait_alloc_system);
     if (result != PLAIT_OK)
-        goto fail_inject;
+        goto fail_levels;
     result = init_workers(sched);
     if (result != PLAIT_OK)
         goto fail_park;
-    plait_life_init(&sched->life, &sched->inject, &sched->park);
+    plait_life_init(&sched->life, &sched->levels, &sched->park);
     registry_add(sched);
     *out = sched;
     return PLAIT_OK;
 fail_park:
     plait_park_fini(&sched->park);
-fail_inject:
-    plait_inject_fini(&sched->inject);
+fail_levels:
+    plait_levels_fini(&sched->levels);
 fail:
     free(sched);
     return result;
@@ -308,25 +317,26 @@ static void start_workers(plait_sched_t *sched, uint64_t more)
 
 /* ---- submitting ---- */
 
-static int enqueue(plait_sched_t *sched, void *item)
+/* What a worker submits goes to its own deque whatever its level: there it finds it if it waits. */
+static int enqueue(plait_sched_t *sched, void *item, unsigned level)
 {
     plait_worker_t *worker = current_worker;
     if (worker != NULL && worker->sched == sched)
         return plait_deque_push_owner(&worker->deque, item);
-    return plait_inject_push_mpmc(&sched->inject, item);
+    return plait_levels_push_mpmc(&sched->levels, level, item);
 }
 
 /* Behind the gate: starts the first worker, without which nothing may be queued, and gives it the
  * item. Other submitters wait meanwhile: they must not wake this worker for an item of theirs and
  * count on it. PLAIT_FULL where another thread was first. */
-static int push_first(plait_sched_t *sched, void *item)
+static int push_first(plait_sched_t *sched, void *item, unsigned level)
 {
     int result = PLAIT_FULL;
     plait_prim_lock(&sched->lock);
     if (plait_atomic_load_relaxed(&sched->started) == 0) { /* relaxed: under lock */
         result = start_worker_locked(sched, 0);
         if (result == PLAIT_OK) {
-            result = enqueue(sched, item);
+            result = enqueue(sched, item, level);
             plait_park_wake_one(&sched->park);
             plait_atomic_store_release(&sched->started, 1); /* pairs with push */
         }
@@ -338,14 +348,14 @@ static int push_first(plait_sched_t *sched, void *item)
 /* Behind the gate: makes an item visible, and `parallelism` workers ready to take it or what it is
  * split into: one that sleeps, or new ones. Not one that is awake, since it may be about to take
  * something that lasts. */
-static int push(plait_sched_t *sched, void *item, uint64_t parallelism)
+static int push(plait_sched_t *sched, void *item, unsigned level, uint64_t parallelism)
 {
     int result = PLAIT_FULL;
     bool served = true;
     if (plait_atomic_load_acquire(&sched->started) == 0) /* pairs with its stores */
-        result = push_first(sched, item);
+        result = push_first(sched, item, level);
     if (result == PLAIT_FULL) {
-        result = enqueue(sched, item);
+        result = enqueue(sched, item, level);
         served = result == PLAIT_OK && plait_park_wake_one(&sched->park);
     }
     if (result != PLAIT_OK)
@@ -358,10 +368,16 @@ static int push(plait_sched_t *sched, void *item, uint64_t parallelism)
 
 int plait_sched_submit(plait_sched_t *sched, plait_task_t *task)
 {
+    return plait_sched_submit_at(sched, task, PLAIT_LEVEL_NORMAL);
+}
+
+int plait_sched_submit_at(plait_sched_t *sched, plait_task_t *task, unsigned level)
+{
+    PLAIT_ASSERT(level < PLAIT_LEVELS);
     if (!plait_life_enter(&sched->life))
         return PLAIT_CLOSED;
     plait_task_retain(task);
-    int result = push(sched, task, 1);
+    int result = push(sched, task, level, 1);
     plait_life_leave(&sched->life);
     if (result != PLAIT_OK)
         plait_task_release(task);
@@ -374,7 +390,8 @@ int plait_sched_submit_job(plait_sched_t *sched, plait_job_t *job)
     if (!plait_life_enter(&sched->life))
         return PLAIT_CLOSED;
     plait__range_t *range = plait__range_new(job);
-    int result = range == NULL ? PLAIT_NOMEM : push(sched, plait__item_of_range(range), job->count);
+    int result = range == NULL ? PLAIT_NOMEM
+                               : push(sched, plait__item_of_range(range), job->level, job->count);
     plait_life_leave(&sched->life);
     if (result != PLAIT_OK && range != NULL)
         plait__range_free(range);
@@ -415,7 +432,7 @@ static void drain_deque(plait_sched_t *sched, plait_worker_t *worker)
 void plait_sched_drain(plait_sched_t *sched)
 {
     void *item;
-    while (plait_inject_pop_mpmc(&sched->inject, &item) == PLAIT_OK)
+    while (plait_levels_pop_mpmc(&sched->levels, 0, PLAIT_LEVELS, &item) == PLAIT_OK)
         drain_item(sched, item);
     uint32_t count = plait_atomic_load_acquire(&sched->stealable); /* as in steal */
     for (uint32_t index = 0; index < count; index++)

@@ -5,7 +5,7 @@
 #define PLAIT_CORE_SCHED_INTERNAL_H
 
 #include "core/deque.h"
-#include "core/inject.h"
+#include "core/levels.h"
 #include "core/life.h"
 #include "core/park.h"
 #include "plait/sched.h"
@@ -44,7 +44,7 @@ struct plait_sched {
     /* set by a worker that could not enter */
     PLAIT_ATOMIC(uint32_t) broken;
     plait_life_t life;
-    plait_inject_t inject;
+    plait_levels_t levels;
     plait_park_t park;
 };
 
@@ -73,6 +73,9 @@ static inline plait__range_t *plait__range_of_item(void *item)
 /* All items of the job, with a reference of its own; NULL where memory is short. */
 plait__range_t *plait__range_new(plait_job_t *job);
 void plait__range_free(plait__range_t *range);
+
+/* Runs one item of a queue. */
+void plait__item_run_worker(plait_worker_t *worker, void *item);
 
 /* Runs all of it but what it gives away, and frees it. */
 void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range);

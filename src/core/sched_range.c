@@ -27,6 +27,7 @@ void plait_job_init(plait_job_t *job, uint64_t count, plait_job_flag_t *cancelle
     plait_atomic_init(&job->references, 1);
     job->destroy = destroy;
     job->count = count;
+    job->level = PLAIT_LEVEL_NORMAL;
     job->id = plait_task_next_id();
     job->cancelled = cancelled;
 }
@@ -111,6 +112,18 @@ static uint64_t next_grain(uint64_t grain, uint64_t count, int64_t time, int64_t
     return grain;
 }
 
+/* Runs what is more urgent than the job, if there is anything. */
+static bool give_way(plait_worker_t *worker, const plait_job_t *job)
+{
+    void *item;
+    bool gave = false;
+    while (plait_levels_pop_mpmc(&worker->sched->levels, 0, job->level, &item) == PLAIT_OK) {
+        plait__item_run_worker(worker, item);
+        gave = true;
+    }
+    return gave;
+}
+
 void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range)
 {
     plait_sched_t *sched = worker->sched;
@@ -122,6 +135,8 @@ void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range)
     }
     uint64_t grain = worker->grain;
     while (range->low < range->high) {
+        if (give_way(worker, range->job))
+            before = plait_prim_now();
         if (plait_job_is_cancelled(range->job) || plait_sched_is_broken(sched)) {
             sched->ops->abandon_items(sched, range->job, range->low, range->high);
             break;
@@ -136,7 +151,8 @@ void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range)
         grain = next_grain(grain, count, now - before, grain_time(now - worker->grain_since));
         before = now;
     }
-    worker->grain = grain;
+    if (worker->grain_job == range->job->id) /* gave way to no other job */
+        worker->grain = grain;
     plait__range_free(range);
 }
 

@@ -2,11 +2,13 @@
  * end, join returns after the last worker, and the last holder frees after all use. A missed end shows as a
  * deadlock. What they cover: docs/design/sched.md */
 #define PLAIT_INJECT_LAP 3
+#define PLAIT_LEVELS 3
 
 #include "model.h"
 
 #include "core/deque.c"
 #include "core/inject.c"
+#include "core/levels.c"
 #include "core/park.c"
 
 #include "core/life.c"
@@ -18,7 +20,7 @@ template<typename derived, int threads>
 struct life_suite : rl::test_suite<derived, threads> {
     enum { WORKERS = 2 };
     plait_life_t *life;
-    plait_inject_t *queue;
+    plait_levels_t *queue;
     plait_park_t *park;
     plait_deque_t *deques[WORKERS];
     rl::var<int> payload[WORKERS];
@@ -31,9 +33,9 @@ struct life_suite : rl::test_suite<derived, threads> {
     {
         begin();
         life = make<plait_life_t>();
-        queue = make<plait_inject_t>();
+        queue = make<plait_levels_t>();
         park = make<plait_park_t>();
-        RL_ASSERT(plait_inject_init(queue, &allocator) == PLAIT_OK);
+        RL_ASSERT(plait_levels_init(queue, &allocator) == PLAIT_OK);
         RL_ASSERT(plait_park_init(park, WORKERS, &allocator) == PLAIT_OK);
         plait_life_init(life, queue, park);
         deque_count = with_deques ? WORKERS : 0;
@@ -54,13 +56,13 @@ struct life_suite : rl::test_suite<derived, threads> {
     void destroy()
     {
         RL_ASSERT(destroyed++ == 0);
-        RL_ASSERT(plait_inject_is_empty(queue));
+        RL_ASSERT(plait_levels_is_empty(queue));
         for (int i = 0; i < deque_count; i++) {
             plait_deque_fini(deques[i]);
             unmake(deques[i]);
         }
         plait_park_fini(park);
-        plait_inject_fini(queue);
+        plait_levels_fini(queue);
         unmake(park);
         unmake(queue);
         unmake(life);
@@ -69,19 +71,19 @@ struct life_suite : rl::test_suite<derived, threads> {
     /* ---- what the scheduler does ---- */
 
     /* Behind the gate. */
-    void push(int index)
+    void push(int index, unsigned level)
     {
         payload[index](RL_INFO) = 1;
-        RL_ASSERT(plait_inject_push_mpmc(queue, &payload[index]) == PLAIT_OK);
+        RL_ASSERT(plait_levels_push_mpmc(queue, level, &payload[index]) == PLAIT_OK);
         plait_park_wake_one(park);
         accepted++;
     }
 
-    void submit(int index)
+    void submit(int index, unsigned level = PLAIT_LEVEL_NORMAL)
     {
         if (!plait_life_enter(life))
             return;
-        push(index);
+        push(index, level);
         plait_life_leave(life);
     }
 
@@ -94,12 +96,19 @@ struct life_suite : rl::test_suite<derived, threads> {
         return result == PLAIT_OK;
     }
 
+    bool pop(unsigned first, unsigned end, void **item)
+    {
+        return plait_levels_pop_mpmc(queue, first, end, item) == PLAIT_OK;
+    }
+
     bool find(unsigned worker, void **item)
     {
         if (!deque_count)
-            return plait_inject_pop_mpmc(queue, item) == PLAIT_OK;
-        return plait_deque_pop_owner(deques[worker], item) == PLAIT_OK ||
-               plait_inject_pop_mpmc(queue, item) == PLAIT_OK || steal(worker, item);
+            return pop(0, PLAIT_LEVELS, item);
+        const unsigned normal = PLAIT_LEVEL_NORMAL;
+        return pop(0, normal, item) || plait_deque_pop_owner(deques[worker], item) == PLAIT_OK ||
+               pop(normal, normal + 1, item) || steal(worker, item) ||
+               pop(normal + 1, PLAIT_LEVELS, item);
     }
 
     void run(unsigned worker, void *item)
@@ -249,7 +258,7 @@ struct first_worker : life_suite<first_worker, 3> {
                 plait_life_add_worker(life);
             begun.store(entered ? 1 : 2, rl::mo_release, RL_INFO);
             if (entered) {
-                push(0);
+                push(0, PLAIT_LEVEL_NORMAL);
                 plait_life_leave(life);
             }
         } else if (id == 1) {
@@ -335,6 +344,52 @@ struct two_sleepers : life_suite<two_sleepers, 3> {
     }
 };
 
+/* The first item of another level comes when the worker may be asleep, or about to be. */
+struct first_of_a_level : life_suite<first_of_a_level, 2> {
+    void before()
+    {
+        start(1);
+    }
+
+    void thread(unsigned id)
+    {
+        if (id == 0) {
+            submit(0, 0);
+            submit(1, PLAIT_LEVELS - 1);
+            close_and_join(1);
+            release();
+        } else {
+            work(0);
+        }
+    }
+};
+
+/* Two submitters open one level at once; the end must see what either pushed. */
+struct level_and_close : life_suite<level_and_close, 3> {
+    void before()
+    {
+        start(1);
+    }
+
+    void thread(unsigned id)
+    {
+        if (id == 0) {
+            submit(0, 0);
+        } else if (id == 1) {
+            submit(1, 0);
+            close_and_join(1);
+        } else {
+            work(0);
+        }
+    }
+
+    void after()
+    {
+        release();
+        life_suite<level_and_close, 3>::after();
+    }
+};
+
 /* Somebody else takes the last item from the queue: drain. */
 struct drained : life_suite<drained, 3> {
     void before()
@@ -348,7 +403,7 @@ struct drained : life_suite<drained, 3> {
     {
         void *item;
         if (id == 0) {
-            while (plait_inject_pop_mpmc(queue, &item) == PLAIT_OK)
+            while (pop(0, PLAIT_LEVELS, &item))
                 ran++, completed++;
             plait_life_look(life);
         } else if (id == 1) {
@@ -375,6 +430,9 @@ struct drained : life_suite<drained, 3> {
     E(two_workers, 2, name)                                                                        \
     E(two_sleepers, 2, name)                                                                       \
     E(drained, 2, name)                                                                            \
+    E(first_of_a_level, 3, name)                                                                   \
+    E(level_and_close, 1, name)                                                                    \
+    S(level_and_close, 20000, name)                                                                \
     S(submit_and_close, 20000, name)                                                               \
     S(first_worker, 20000, name)                                                                   \
     S(two_workers, 20000, name)

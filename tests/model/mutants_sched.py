@@ -3,6 +3,7 @@
 TASK = "src/core/task.c"
 MAILBOX = "src/core/mailbox.c"
 LIFE = "src/core/life.c"
+LEVELS = "src/core/levels.c"
 TIMER = "src/core/timer_queue.c"
 
 # name, file, old text, new text, model, suite, search
@@ -175,6 +176,37 @@ MUTANTS = [
         "stopped",
         "bound 3",
     ),
+    # ---- levels
+    (
+        "levels push: bit not set",
+        LEVELS,
+        "    /* acquire: who sees the bit of another pusher passes it on with its own push */\n"
+        "    if (!(plait_atomic_load_acquire(&levels->used) & level_bit(level)))\n"
+        "        plait_atomic_or_seq_cst(&levels->used, level_bit(level));\n"
+        "    return plait_inject_push_mpmc(&levels->queues[level], item);",
+        "    return plait_inject_push_mpmc(&levels->queues[level], item);",
+        "life",
+        "first_of_a_level",
+        "bound 2",
+    ),
+    (
+        "levels is_empty: the last level not asked",
+        LEVELS,
+        "for (; used != 0; used &= used - 1)\n        if (!plait_inject",
+        "for (used &= 3; used != 0; used &= used - 1)\n        if (!plait_inject",
+        "life",
+        "first_of_a_level",
+        "bound 2",
+    ),
+    (
+        "levels pop: the last level not asked",
+        LEVELS,
+        "if (level >= end)",
+        "if (level >= end || level == PLAIT_LEVELS - 1)",
+        "life",
+        "first_of_a_level",
+        "bound 2",
+    ),
     # ---- mailbox
     (
         "mailbox ring: no system call",
@@ -275,7 +307,7 @@ MUTANTS = [
     (
         "life look: queue not asked",
         LIFE,
-        "!plait_inject_is_empty(life->queue) ||",
+        "!plait_levels_is_empty(life->queue) ||",
         "",
         "life",
         "two_sleepers",
