@@ -361,6 +361,10 @@ void interrupt_request(worker_data_t *data, uint64_t number);
 call_t *begin_call(worker_data_t *data, call_t *call);
 void end_call(worker_data_t *data, call_t *below);
 
+/* The worker, before it runs other items on top of a call that waits: no call is current until
+ * end_call() with the result. */
+call_t *set_call_aside(worker_data_t *data);
+
 /* What is current while the worker runs items of a map; not to be looked into. */
 static inline call_t *items_of(worker_data_t *data)
 {

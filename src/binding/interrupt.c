@@ -4,9 +4,9 @@
  * worker's interpreter with a thread state of its own, and there sets an asynchronous exception.
  * Invariants: an exception is set only under the worker's lock while the call is the worker's
  * current one, and a worker that was struck takes back, under the same lock and when the call has
- * ended, what has not been delivered: so no other call is ever struck. A call that lies under
- * another one (it waits, and its worker helps meanwhile) is struck when it is on top again. Design:
- * docs/design/interrupt.md
+ * ended or is set aside, what has not been delivered: so no other call is ever struck. A call that
+ * is set aside (it waits, and its worker helps meanwhile) raises for its mark when it is on top
+ * again. A mark is used up by whoever raises for it. Design: docs/design/interrupt.md
  */
 #include "binding/binding.h"
 
@@ -20,19 +20,19 @@ static PyObject *interrupted_class(void)
     return class;
 }
 
-static bool is_interrupted(worker_data_t *data, call_t *call)
+/* A mark is used up by whoever raises for it: the worker here, or the interrupter in strike(). */
+static bool use_mark(worker_data_t *data, call_t *call)
 {
-    if (call == NULL)
-        return false;
-    return (call != items_of(data) && plait_atomic_load_seq_cst(&call->interrupted)) ||
-           (data->service != NULL && service_is_interrupted(data));
+    return call != NULL && call != items_of(data) &&
+           plait_atomic_load_seq_cst(&call->interrupted) != 0 &&
+           plait_atomic_swap_seq_cst(&call->interrupted, 0) != 0;
 }
 
 int raise_if_interrupted(worker_data_t *data)
 {
-    /* relaxed: written by this thread */
-    if (!is_interrupted(data, plait_atomic_load_relaxed(&data->current)) &&
-        !plait_atomic_load_seq_cst(&data->core->interrupted))
+    call_t *call = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
+    if (!use_mark(data, call) && !plait_atomic_load_seq_cst(&data->core->interrupted) &&
+        !(call != NULL && data->service != NULL && service_is_interrupted(data)))
         return 0;
     PyObject *class = interrupted_class();
     if (class != NULL)
@@ -49,26 +49,33 @@ call_t *begin_call(worker_data_t *data, call_t *call)
     return below;
 }
 
+/* After a change of the current call: takes back an exception that was set for the one before and
+ * has not been delivered. Whether there was one. */
+static bool take_back(worker_data_t *data)
+{
+    /* seq_cst: either the interrupter then sees the change, or its mark is seen here */
+    if (!plait_atomic_load_seq_cst(&data->struck))
+        return false;
+    plait_prim_lock(&data->lock);
+    bool pending = PyThreadState_Get()->async_exc != NULL;
+    PyThreadState_SetAsyncExc(data->thread_id, NULL);
+    plait_atomic_store_seq_cst(&data->struck, 0);
+    plait_prim_unlock(&data->lock);
+    return pending;
+}
+
 void end_call(worker_data_t *data, call_t *below)
 {
     plait_atomic_store_seq_cst(&data->current, below);
-    /* seq_cst: either the interrupter then sees that the call has ended, or its mark is seen
-     * here */
-    if (plait_atomic_load_seq_cst(&data->struck)) {
-        plait_prim_lock(&data->lock);
-        PyThreadState_SetAsyncExc(data->thread_id, NULL);
-        plait_atomic_store_seq_cst(&data->struck, 0);
-        plait_prim_unlock(&data->lock);
-    }
-    if (!is_interrupted(data, below))
-        return;
-    PyObject *raised = PyErr_GetRaisedException();
-    PyObject *class = interrupted_class();
-    plait_atomic_store_seq_cst(&data->struck, 1);
-    if (class != NULL)
-        PyThreadState_SetAsyncExc(data->thread_id, class);
-    Py_XDECREF(class);
-    PyErr_SetRaisedException(raised);
+    take_back(data);
+}
+
+call_t *set_call_aside(worker_data_t *data)
+{
+    call_t *call = begin_call(data, NULL);
+    if (take_back(data) && call != NULL && call != items_of(data))
+        plait_atomic_store_seq_cst(&call->interrupted, 1); /* raised when it is current again */
+    return call;
 }
 
 /* ---- the interrupter's side ---- */
@@ -83,11 +90,11 @@ static void strike(worker_data_t *data, call_t *call, uint64_t number)
         return;
     }
     plait_prim_lock(&data->lock);
-    plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see end_call */
+    plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see take_back */
     call_t *current = plait_atomic_load_seq_cst(&data->current);
     /* The number after the call, which it is set before: it belongs to this call or a later one. */
     bool wanted = number == 0 || plait_atomic_load_seq_cst(&data->request) == number;
-    if (wanted && (call != NULL ? current == call : current != NULL))
+    if (wanted && (call != NULL ? current == call && use_mark(data, call) : current != NULL))
         PyThreadState_SetAsyncExc(data->thread_id, class);
     else
         plait_atomic_store_seq_cst(&data->struck, 0);

@@ -51,9 +51,11 @@ int help_while_waiting(uint64_t sched_id, bool *stepped)
         return 0;
     if (Py_EnterRecursiveCall(" while a worker runs other tasks during a wait"))
         return -1;
+    call_t *call = set_call_aside(data);
     data->helping++;
     *stepped = plait_worker_help(worker, data->helping > HELP_DEPTH);
     data->helping--;
+    end_call(data, call);
     Py_LeaveRecursiveCall();
     return raise_if_interrupted(data);
 }

@@ -147,6 +147,77 @@ def test_a_call_that_waits_for_another_is_interrupted(kind):
         assert pool.submit(abs, -2).result(LONG) == 2
 
 
+def harass(future, rng):
+    """Interrupts a call at random instants until it ends. How often; and what it returned, or None
+    if it was hit where it does not catch.
+    """
+    count = 0
+    while not (future.running() or future.done()):
+        time.sleep(0.001)
+    while not future.done():
+        time.sleep(rng.random() * 0.003)
+        count += future.interrupt()
+    try:
+        return count, future.result(LONG)
+    except plait.Interrupted:
+        return count, None
+
+
+def test_an_interrupt_is_raised_once(kind):
+    """In a call that runs, waits or helps, and that goes on afterwards."""
+
+    def parent(pool, turns):
+        seen = 0
+        for turn in range(turns):
+            try:
+                for _ in range(100):
+                    pass
+                pool.submit(abs, -turn).result(LONG)
+            except plait.Interrupted:
+                seen += 1
+        return seen
+
+    rng, most = random.Random(5), 0
+    with plait.Pool(1, kind=kind) as pool:
+        for _ in range(20):
+            count, seen = harass(pool.submit(parent, pool, 4000), rng)
+            assert (seen or 0) <= count
+            most = max(most, seen or 0)
+        assert pool.submit(abs, -1).result(LONG) == 1
+    assert most > 0
+
+
+def test_an_interrupt_of_a_call_that_waits_hits_none_that_runs_meanwhile(kind):
+    def child():
+        try:
+            for _ in range(300):
+                pass
+        except plait.Interrupted:
+            return "hit"
+        return "whole"
+
+    def parent(pool, turns):
+        ends = set()
+        for _ in range(turns):
+            future = None
+            while future is None or not future.done():
+                try:
+                    future = future or pool.submit(child)
+                    ends.add(future.result(LONG))
+                except plait.Interrupted as error:
+                    if future is not None and future.done() and future.exception() is error:
+                        ends.add("hit before it began")
+        return ends
+
+    rng, ended = random.Random(6), 0
+    with plait.Pool(1, kind=kind) as pool:
+        for _ in range(20):
+            _, ends = harass(pool.submit(parent, pool, 400), rng)
+            assert ends in (None, {"whole"})
+            ended += ends is not None
+    assert ended > 0
+
+
 def test_a_future_is_awaited(kind):
     async def main(pool):
         first, second = pool.submit(abs, -1), pool.submit(lambda: 1 // 0)
