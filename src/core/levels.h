@@ -30,6 +30,14 @@ int plait_levels_push_mpmc(plait_levels_t *levels, unsigned level, void *item);
  * PLAIT_EMPTY. */
 int plait_levels_pop_mpmc(plait_levels_t *levels, unsigned first, unsigned end, void **item);
 
+/* Any thread, as the pop: whether there is anything to look for in other levels than the normal one.
+ * False is what it costs a pool that does not use them. */
+static inline bool plait_levels_are_used(plait_levels_t *levels)
+{
+    /* acquire: pairs with push */
+    return plait_atomic_load_acquire(&levels->used) != (uint32_t)1 << PLAIT_LEVEL_NORMAL;
+}
+
 /* Any thread, as plait_inject_is_empty, for all levels. */
 bool plait_levels_is_empty(plait_levels_t *levels);
 

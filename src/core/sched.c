@@ -51,10 +51,12 @@ static bool find_in_levels(plait_worker_t *worker, unsigned first, unsigned end,
 static bool find(plait_worker_t *worker, void **item)
 {
     const unsigned normal = PLAIT_LEVEL_NORMAL;
-    return find_in_levels(worker, 0, normal, item) ||
+    plait_levels_t *levels = &worker->sched->levels;
+    bool used = plait_levels_are_used(levels);
+    return (used && find_in_levels(worker, 0, normal, item)) ||
            plait_deque_pop_owner(&worker->deque, item) == PLAIT_OK ||
-           find_in_levels(worker, normal, normal + 1, item) || steal(worker, item) ||
-           find_in_levels(worker, normal + 1, PLAIT_LEVELS, item);
+           plait_inject_pop_mpmc(&levels->queues[normal], item) == PLAIT_OK ||
+           steal(worker, item) || (used && find_in_levels(worker, normal + 1, PLAIT_LEVELS, item));
 }
 
 /* Sleeps until woken, unless an item turns up at the last look. */

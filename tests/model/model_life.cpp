@@ -103,12 +103,13 @@ struct life_suite : rl::test_suite<derived, threads> {
 
     bool find(unsigned worker, void **item)
     {
-        if (!deque_count)
-            return pop(0, PLAIT_LEVELS, item);
         const unsigned normal = PLAIT_LEVEL_NORMAL;
-        return pop(0, normal, item) || plait_deque_pop_owner(deques[worker], item) == PLAIT_OK ||
-               pop(normal, normal + 1, item) || steal(worker, item) ||
-               pop(normal + 1, PLAIT_LEVELS, item);
+        bool used = plait_levels_are_used(queue);
+        return (used && pop(0, normal, item)) ||
+               (deque_count && plait_deque_pop_owner(deques[worker], item) == PLAIT_OK) ||
+               plait_inject_pop_mpmc(&queue->queues[normal], item) == PLAIT_OK ||
+               (deque_count && steal(worker, item)) ||
+               (used && pop(normal + 1, PLAIT_LEVELS, item));
     }
 
     void run(unsigned worker, void *item)
