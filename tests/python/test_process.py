@@ -10,7 +10,6 @@ import os
 import pickle
 import random
 import signal
-import threading
 import time
 from pathlib import Path
 
@@ -294,42 +293,30 @@ def work(n):
     return n, total
 
 
-class Disturber(threading.Thread):
-    """Kills or stops a child after some tasks have ended, and again: by tasks, not by the clock, so
-    that a slow machine is not killed faster than it can start children.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.rng, self.ended, self.over, self.kills = random.Random(5), 0, False, 0
-
-    def run(self):
-        while not self.over:
-            next_one = self.ended + self.rng.randrange(200)
-            while self.ended < next_one and not self.over:
-                time.sleep(0.001)
-            time.sleep(self.rng.random() * 0.02)
-            victims = children_of(os.getpid())
-            if victims and not self.over:
-                self.disturb(self.rng.choice(victims))
-
-    def disturb(self, victim):
-        number = self.rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
-        try:
-            os.kill(victim, number)
-            if number == signal.SIGSTOP:
-                time.sleep(self.rng.random() * 0.01)
-                os.kill(victim, signal.SIGCONT)
-            self.kills += 1
-        except ProcessLookupError:
-            pass
+def disturb(rng):
+    """Kills or stops one of the children at a random instant of their work; whether it did."""
+    time.sleep(rng.random() * 0.002)
+    number = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+    try:
+        victim = rng.choice(children_of(os.getpid()))
+        os.kill(victim, number)
+        if number == signal.SIGSTOP:
+            time.sleep(rng.random() * 0.01)
+            os.kill(victim, signal.SIGCONT)
+    except (IndexError, ProcessLookupError):  # there is none just now, or it has gone
+        return False
+    return True
 
 
 @pytest.mark.timeout(400)
 def test_chaos():
-    """Workers are killed and stopped at random instants: every task ends exactly once."""
-    count = int(os.environ.get("PLAIT_TEST_CHAOS", "3000"))
-    disturber, outcomes = Disturber(), {"result": 0, "died": 0}
+    """Workers are killed and stopped at random instants: every task ends exactly once.
+
+    By tasks, not by the clock, so that a slow machine is not killed faster than it can start
+    children.
+    """
+    count, batch = int(os.environ.get("PLAIT_TEST_CHAOS", "3000")), 300
+    rng, outcomes, kills = random.Random(5), {"result": 0, "died": 0}, 0
 
     def take(n, ask):
         try:
@@ -337,23 +324,22 @@ def test_chaos():
             outcomes["result"] += 1
         except plait.WorkerDied:
             outcomes["died"] += 1
-        disturber.ended += 1
 
     with plait.Pool(3, kind="process") as pool:
         pool.submit(abs, -1).result(LONG)
-        disturber.start()
-        try:
-            for n, future in enumerate([pool.submit(work, n) for n in range(count)]):
+        for first in range(0, count, batch):
+            numbers = range(first, first + batch)
+            futures = [pool.submit(work, n) for n in numbers]
+            kills += disturb(rng)
+            for n, future in zip(numbers, futures, strict=True):
                 take(n, lambda future=future: future.result(LONG))
-            mapped = pool.map(work, range(count))
-            for n in range(count):
-                take(n, lambda: next(mapped))
-            assert list(mapped) == []
-        finally:
-            disturber.over = True
-            disturber.join()
+        mapped = pool.map(work, range(count), buffersize=2 * batch)
+        for n in range(count):
+            kills += n % batch == 0 and disturb(rng)
+            take(n, lambda: next(mapped))
+        assert list(mapped) == []
         assert sum(outcomes.values()) == 2 * count
-        assert disturber.kills > 0
-        assert outcomes["died"] <= disturber.kills
+        assert kills > 0
+        assert outcomes["died"] <= kills
         assert list(pool.map(work, range(1000))) == [work(n) for n in range(1000)]
     assert children_of(os.getpid()) == []
