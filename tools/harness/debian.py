@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from .cache import AbsentError, Failure, cache_root, in_tree, run_logged, say
+from .cache import AbsentError, Failure, cache_root, in_tree, locked, run_logged, say
 from .interpreters import Interpreter, probe, split_name
 
 SID_NAMES = ("3.13", "3.14", "3.15")
@@ -124,11 +124,12 @@ def install_packages(packages: Sequence[str]) -> None:
     target = ["-t", _os_release()["VERSION_CODENAME"]]
     flags = ["-y", "--no-install-recommends", *target]
     install = ["apt-get", *_APT_OPTIONS, "install", *flags, *missing]
-    try:
-        run_logged(install, "apt", env=_APT_ENV)
-    except Failure:
-        run_logged(["apt-get", *_APT_OPTIONS, "update"], "apt", env=_APT_ENV)
-        run_logged(install, "apt", env=_APT_ENV, append=True)
+    with locked(cache_root() / "apt.lock", "this machine's packages"):
+        try:
+            run_logged(install, "apt", env=_APT_ENV)
+        except Failure:
+            run_logged(["apt-get", *_APT_OPTIONS, "update"], "apt", env=_APT_ENV)
+            run_logged(install, "apt", env=_APT_ENV, append=True)
 
 
 def _is_installed(package: str) -> bool:

@@ -26,23 +26,29 @@ def ensure_tools() -> Path:
     folder = cache_root() / "host"
     stamp = folder / ".complete"
     wanted = hashlib.sha256(repr(_TOOLS).encode()).hexdigest()
-    if not (stamp.exists() and stamp.read_text() == wanted):
+    if not _says(stamp, wanted):
         with locked(cache_root() / "host.lock", "the host's tools"):
-            say(f"installing {' '.join(_TOOLS)}")
-            stamp.unlink(missing_ok=True)
-            _make_venv(folder)
-            env = {
-                "PIP_CACHE_DIR": os.fspath(cache_root() / "pip"),
-                "PIP_DISABLE_PIP_VERSION_CHECK": "1",
-            }
-            run_logged(
-                [folder / "bin/python3", "-m", "pip", "install", *_TOOLS],
-                "host",
-                append=True,
-                env=env,
-            )
-            stamp.write_text(wanted)
+            if not _says(stamp, wanted):
+                _install_tools(folder)
+                stamp.write_text(wanted)
     return folder / "bin"
+
+
+def _says(stamp: Path, text: str) -> bool:
+    return stamp.exists() and stamp.read_text() == text
+
+
+def _install_tools(folder: Path) -> None:
+    say(f"installing {' '.join(_TOOLS)}")
+    (folder / ".complete").unlink(missing_ok=True)
+    _make_venv(folder)
+    env = {
+        "PIP_CACHE_DIR": os.fspath(cache_root() / "pip"),
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    }
+    run_logged(
+        [folder / "bin/python3", "-m", "pip", "install", *_TOOLS], "host", append=True, env=env
+    )
 
 
 def _make_venv(folder: Path) -> None:
