@@ -11,7 +11,7 @@ from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from types import ModuleType
 from typing import Final
 
-from plait import _plait
+from plait import _plait, stand_ins
 
 # From 3.13 on, what of the standard library may be loaded declares it; before, much does not.
 _TRUSTED: Final = (sys.stdlib_module_names if sys.version_info >= (3, 13) else frozenset()) | {
@@ -46,6 +46,7 @@ def install() -> None:
         replacement = _create_privately
     else:
         raise ValueError(f"PLAIT_ISOLATION must be 'off' or 'force', not {mode!r}")
+    stand_ins.install()
     ExtensionFileLoader.create_module = replacement  # type: ignore[assignment, method-assign]
 
 

@@ -307,3 +307,32 @@ def test_an_unknown_setting_is_named(built: Path) -> None:
     )
     assert "BrokenPool" in ended.out
     assert "PLAIT_ISOLATION must be 'off' or 'force', not 'perhaps'" in ended.out
+
+
+def test_modules_that_belong_to_the_process_are_harmless(tmp_path: Path) -> None:
+    lines = helpers.run_quietly(
+        """
+import sys, plait
+def ask(path):
+    import faulthandler, tracemalloc
+    faulthandler.enable()
+    with open(path, "w") as file:
+        faulthandler.dump_traceback(file)
+        file.flush()
+        faulthandler.dump_traceback(file.fileno(), all_threads=False)
+    for function, argument in (faulthandler.register, 10), (tracemalloc.start, 1):
+        try:
+            function(argument)
+        except RuntimeError as error:
+            print("main interpreter" in str(error))
+    return faulthandler.is_enabled(), faulthandler.disable(), tracemalloc.is_tracing()
+with plait.Pool(1, kind="interpreter") as pool:
+    print(*pool.submit(ask, sys.argv[1]).result())
+import faulthandler, tracemalloc
+tracemalloc.start()
+print(faulthandler.is_enabled(), tracemalloc.is_tracing())
+""",
+        os.fspath(tmp_path / "stacks"),
+    )
+    assert lines == ["True", "True", "False False False", "True True"]
+    assert (tmp_path / "stacks").read_text().count(", in ask\n") == 2
