@@ -11,7 +11,7 @@ interpreter imports it, and pays only for what it runs.
 
 TYPE_CHECKING = False  # known to type checkers; the typing module would cost twenty imports
 if TYPE_CHECKING:
-    from plait._default import map, submit
+    from plait._default import amap, map, submit
     from plait._errors import Interrupted, RemoteError
     from plait._future import Future
     from plait._plait import cpu_count
@@ -24,6 +24,7 @@ __all__ = [
     "Pool",
     "RemoteError",
     "WorkerDied",
+    "amap",
     "cpu_count",
     "map",
     "submit",
@@ -37,6 +38,7 @@ _homes = {
     "Pool": "plait._pool",
     "RemoteError": "plait._errors",
     "WorkerDied": "plait._pool",
+    "amap": "plait._default",
     "cpu_count": "plait._plait",
     "map": "plait._default",
     "submit": "plait._default",

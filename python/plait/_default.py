@@ -3,10 +3,13 @@
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from plait._future import Future
 from plait._pool import Pool
+
+if TYPE_CHECKING:
+    from plait._amap import AsyncMap
 
 
 class _Default:
@@ -53,3 +56,10 @@ def map(
     return _default.get().map(
         fn, *iterables, timeout=timeout, chunksize=chunksize, buffersize=buffersize
     )
+
+
+def amap(
+    fn: Callable[..., Any], *iterables: Iterable[Any], buffersize: int | None = None
+) -> "AsyncMap":
+    """Pool.amap on the process-wide default pool."""
+    return _default.get().amap(fn, *iterables, buffersize=buffersize)

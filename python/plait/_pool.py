@@ -9,10 +9,13 @@ import sys
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from plait import _kinds, _plait
 from plait._future import Future, stop_notifier
+
+if TYPE_CHECKING:
+    from plait._amap import AsyncMap
 
 _exiting: Final = threading.Event()  # the interpreter's exit has begun
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
@@ -137,7 +140,8 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         after that. Giving up an iterator that was begun, by its close() or by letting go of it,
         cancels the rest. One thread at a time may use it.
         """
-        return self._start_map(fn, iterables, True, timeout, chunksize, buffersize)
+        star, items = _in_step(iterables)
+        return self._map(fn, items, star, True, timeout, _window(chunksize, buffersize), False)
 
     def map_unordered(
         self,
@@ -148,7 +152,8 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         buffersize: int | None = None,
     ) -> Iterator[Any]:
         """Like map(), but each result as soon as it is there."""
-        return self._start_map(fn, iterables, False, timeout, chunksize, buffersize)
+        star, items = _in_step(iterables)
+        return self._map(fn, items, star, False, timeout, _window(chunksize, buffersize), False)
 
     def starmap(
         self,
@@ -161,7 +166,25 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
     ) -> Iterator[Any]:
         """fn(*item) for every item, in order; otherwise like map()."""
         window = _window(chunksize, buffersize)
-        return self._map(fn, iter(iterable), True, True, timeout, window)
+        return self._map(fn, iter(iterable), True, True, timeout, window, False)
+
+    def amap(
+        self,
+        fn: Callable[..., Any],
+        *iterables: Iterable[Any],
+        buffersize: int | None = None,
+    ) -> "AsyncMap":
+        """map() for coroutines: `async for result in pool.amap(fn, items)`.
+
+        As map(), but waiting blocks no thread. The iterables are ordinary ones, taken from in the
+        thread of the event loop, a block at a time. Leaving the loop, `await results.aclose()` and
+        the cancelling of the task that waits cancel what is left. One task at a time may use it;
+        several, each with its own, in any number of event loops.
+        """
+        from plait._amap import AsyncMap  # here, since only coroutines come here
+
+        star, items = _in_step(iterables)
+        return AsyncMap(self._map(fn, items, star, True, None, _window(None, buffersize), True))
 
     def reduce(self, fn: Callable[[Any, Any], Any], iterable: Iterable[Any], initial: Any) -> Any:
         """initial combined with every item by fn, which must be associative.
@@ -213,20 +236,6 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         # nothing.
         return _attached, (self._id, os.getpid(), self.kind, self.reason, self.max_workers)
 
-    def _start_map(
-        self,
-        fn: Callable[..., Any],
-        iterables: tuple[Iterable[Any], ...],
-        ordered: bool,
-        timeout: float | None,
-        chunksize: int | None,
-        buffersize: int | None,
-    ) -> Iterator[Any]:
-        window = _window(chunksize, buffersize)
-        if len(iterables) == 1:
-            return self._map(fn, iter(iterables[0]), False, ordered, timeout, window)
-        return self._map(fn, zip(*iterables, strict=False), True, ordered, timeout, window)
-
 
 def _attached(identity: int, process: int, kind: str, reason: str, max_workers: int) -> Pool:
     """A task's view of a pool that it was given: the same workers, from another interpreter."""
@@ -243,6 +252,19 @@ def _signal_name(number: int) -> str:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
+
+
+def _in_step(iterables: tuple[Iterable[Any], ...]) -> tuple[bool, Iterator[Any]]:
+    """Whether each item is a tuple of arguments, and the items."""
+    for iterable in iterables:
+        if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
+            raise TypeError(
+                f"{type(iterable).__name__} is an async iterable: a pool takes its items from "
+                "ordinary ones; submit() each item as it comes"
+            )
+    if len(iterables) == 1:
+        return False, iter(iterables[0])
+    return True, zip(*iterables, strict=False)
 
 
 def _window(chunksize: int | None, buffersize: int | None) -> int:

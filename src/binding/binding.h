@@ -310,6 +310,13 @@ void call_drop_arguments(call_t *call);
  * again. NULL with an exception. */
 call_t *call_new_empty(void);
 
+/* A call that nobody runs: it is done, with None, as soon as somebody says so. NULL with an
+ * exception. */
+call_t *call_new_signal(void);
+
+/* Any thread, once: says so, and gives the reference up. */
+void call_signal(call_t *call);
+
 /* The answer as the asker's own objects: the value, or NULL with *exception set (a new reference,
  * not raised) or, where even that failed, with an exception raised. */
 PyObject *answer_decode(module_state *state, const answer_t *answer, PyObject **exception);
@@ -419,8 +426,15 @@ PyObject *future_take_finished(module_state *state);
 
 extern PyType_Spec map_spec;
 
+typedef struct map_options {
+    bool star, ordered;
+    bool lazy;       /* take one block of the input now, and more when asked */
+    int64_t timeout; /* when waiting for a result ends */
+    uint64_t window; /* 0: the default limits */
+} map_options_t;
+
 PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, PyObject *iterator,
-                    bool star, bool ordered, int64_t deadline, Py_ssize_t window);
+                    const map_options_t *options);
 
 uint64_t map_run_items(worker_data_t *data, plait_job_t *job, uint64_t low, uint64_t high);
 void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uint64_t high);

@@ -97,6 +97,23 @@ call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t po
     return call;
 }
 
+call_t *call_new_signal(void)
+{
+    call_t *call = call_new(KIND_INTERPRETER, 0);
+    if (call == NULL)
+        return NULL;
+    call->flat.arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
+    call->fork_count = plait_prim_fork_count();
+    return call;
+}
+
+void call_signal(call_t *call)
+{
+    if (plait_task_claim_worker(&call->task)) /* else who waits for it has given up */
+        plait_task_complete_worker(&call->task);
+    plait_task_release(&call->task);
+}
+
 /* ---- running ---- */
 
 /* The user's code, and nothing else: what surrounds it is not to be interrupted. */

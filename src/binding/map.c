@@ -1,252 +1,12 @@
-/* map: one function over many items.
+/* map: one function over many items, from the workers' side to the caller.
  *
- * The iterator takes items from its input in blocks; a block is a job whose items the scheduler
- * divides among the workers as they go idle. A worker sends what it finished of a stretch of items
+ * The iterator takes items from its input in blocks (map_feed.c); a block is a job whose items the
+ * scheduler divides among the workers as they go idle. A worker sends what it finished of a stretch of items
  * as one *grain*: a list of values, or one exception, with the place of the first item. All grains
  * of a map arrive in one mailbox; the iterator puts them in order, or not, and decodes item by
  * item. Items in flight are bounded by the window. Design: docs/design/map.md
  */
-#include "binding/map_job.h"
-
-/* Blocks start small, so that workers begin early, and grow. */
-#define FIRST_BLOCK 64
-#define LAST_BLOCK 16384
-
-/* A slow input must not keep what it has given from the workers: a block older than this is sent,
- * in ns. */
-#define BLOCK_TIME 1000000
-
-/* Without a window of the caller's: at most so many items, and about so many bytes, are in flight.
- */
-#define WINDOW_ITEMS (1 << 20)
-#define WINDOW_BYTES (256.0 * 1024 * 1024)
-
-typedef struct map_object {
-    PyObject_HEAD
-    pool_object *pool; /* NULL once the input is exhausted: a pool that is let go of then closes */
-    uint64_t sched_id;
-    uint32_t fork_count;
-    module_state *state;
-    PyObject *callable;
-    PyObject *input;      /* NULL once exhausted */
-    shipment_t *function; /* not for threads */
-    stream_t *stream;
-    bool star, ordered, begun;
-    int64_t deadline;
-    uint64_t window; /* 0: the default limits */
-    uint64_t taken;  /* items taken from the input */
-    uint64_t next;   /* items given to the caller */
-    uint64_t block;  /* how large the next block may be */
-    double bytes;    /* of all messages so far */
-    /* grains that came before their turn: a binary heap by place */
-    grain_t **heap;
-    size_t heap_count, heap_capacity;
-    /* the grain being given */
-    grain_t *current;
-    uint64_t position; /* in current */
-    decoder_t decoder;
-    plait_flat_body_t values;
-    bool decoding;
-} map_object;
-
-/* ---- feeding: from the input to the workers ---- */
-
-static uint64_t room(const map_object *self)
-{
-    uint64_t flying = self->taken - self->next;
-    if (self->window > 0)
-        return flying < self->window ? self->window - flying : 0;
-    if (flying > 0 && self->bytes / (double)self->taken * (double)flying > WINDOW_BYTES)
-        return 0;
-    return flying < WINDOW_ITEMS ? WINDOW_ITEMS - flying : 0;
-}
-
-/* 1 with the next item, 0 at the input's end, -1 with what the input raised. */
-static int take_item(map_object *self, PyObject **item)
-{
-    *item = Py_TYPE(self->input)->tp_iternext(self->input);
-    if (*item == NULL) {
-        bool raised = PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_StopIteration);
-        if (!raised)
-            PyErr_Clear();
-        Py_CLEAR(self->input);
-        return raised ? -1 : 0;
-    }
-    if (!self->star || PyTuple_CheckExact(*item))
-        return 1;
-    Py_SETREF(*item, PySequence_Tuple(*item));
-    return *item == NULL ? -1 : 1;
-}
-
-/* Whether a block of `count` items that was begun then should be sent though it is not full. */
-static bool block_is_old(uint64_t count, int64_t began)
-{
-    return (count < 4 || count % 16 == 0) && plait_prim_now() - began > BLOCK_TIME;
-}
-
-static int submit_job(map_object *self, map_job_t *job)
-{
-    uint64_t count = job->job.count;
-    self->bytes += (double)job->items.size;
-    int result = plait_sched_submit_job(self->pool->core->sched, &job->job);
-    plait_job_release(&job->job);
-    if (result == PLAIT_OK) {
-        self->taken += count;
-        return 0;
-    }
-    raise_submit_error(self->state, self->pool, result);
-    return -1;
-}
-
-/* An item that cannot travel fails at its own place. */
-static void fail_locally(map_object *self)
-{
-    grain_t *grain = grain_new(self->taken, self->taken + 1);
-    grain->answer.outcome = OUTCOME_EXCEPTION;
-    grain->answer.object = take_raised();
-    plait_mailbox_push(&self->stream->grains, &grain->link);
-    self->taken++;
-}
-
-/* Ends the message of a block and hands its `count` items over. */
-static int send_flat(map_object *self, encoder_t *encoder, plait_flat_value_t list, uint64_t count)
-{
-    map_job_t *job =
-        count == 0 ? NULL
-                   : map_job_new(self->stream, self->pool->core, self->taken, count, self->star);
-    if (job == NULL) {
-        encoder_reset(encoder);
-        return count == 0 ? 0 : -1;
-    }
-    job->function = self->function;
-    shipment_retain(self->function);
-    if (encoder_finish(encoder, list, &job->items) == 0)
-        return submit_job(self, job);
-    plait_job_release(&job->job);
-    return -1;
-}
-
-/* Takes and encodes up to `limit` items. 0, or -1 with what the input raised; an item that cannot
- * travel leaves *unfit set to it and its exception raised. */
-static int fill_flat(map_object *self, encoder_t *encoder, plait_flat_value_t list, uint64_t limit,
-                     uint64_t *count, bool *unfit)
-{
-    int64_t began = plait_prim_now();
-    *unfit = false;
-    for (*count = 0; *count < limit && !*unfit; ++*count) {
-        PyObject *item;
-        plait_flat_value_t value;
-        int taken = take_item(self, &item);
-        if (taken <= 0)
-            return taken;
-        *unfit = encode_object(encoder, item, &value) < 0;
-        Py_DECREF(item);
-        if (*unfit)
-            break;
-        plait_flat_set(&encoder->writer, list, (size_t)*count, value);
-        if (block_is_old(*count, began))
-            limit = *count + 1;
-    }
-    return 0;
-}
-
-static int feed_with(map_object *self, encoder_t *encoder, uint64_t limit)
-{
-    uint64_t count;
-    bool unfit;
-    plait_flat_value_t list;
-    int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_LIST, (size_t)limit,
-                                      (size_t)limit, &list);
-    if (result != PLAIT_OK) {
-        raise_core_error(result, "encoding the items of a map");
-        return -1;
-    }
-    int status = fill_flat(self, encoder, list, limit, &count, &unfit);
-    PyObject *raised = PyErr_GetRaisedException();
-    int sent = send_flat(self, encoder, list, count);
-    if (sent == 0 && raised != NULL) {
-        PyErr_SetRaisedException(raised);
-        if (unfit && PyErr_GivenExceptionMatches(raised, PyExc_Exception))
-            fail_locally(self);
-        else
-            status = -1;
-    } else {
-        Py_XDECREF(raised);
-    }
-    return sent < 0 ? -1 : status;
-}
-
-static int feed_flat(map_object *self, uint64_t limit)
-{
-    int status = -1;
-    Py_BEGIN_CRITICAL_SECTION((PyObject *)self->pool);
-    encoder_t spare, *encoder = encoder_take(shipper_encoder(self->pool->shipper), &spare);
-    status = feed_with(self, encoder, limit);
-    encoder_give(shipper_encoder(self->pool->shipper), encoder);
-    Py_END_CRITICAL_SECTION();
-    return status;
-}
-
-static int send_direct(map_object *self, PyObject *items)
-{
-    map_job_t *job = map_job_new(self->stream, self->pool->core, self->taken,
-                                 (uint64_t)PyList_GET_SIZE(items), self->star);
-    if (job == NULL)
-        return -1;
-    job->callable = Py_NewRef(self->callable);
-    job->objects = Py_NewRef(items);
-    return submit_job(self, job);
-}
-
-static int feed_direct(map_object *self, uint64_t limit)
-{
-    int64_t began = plait_prim_now();
-    uint64_t count = 0;
-    int status = 0;
-    PyObject *items = PyList_New((Py_ssize_t)limit), *item;
-    if (items == NULL)
-        return -1;
-    while (count < limit && (status = take_item(self, &item)) > 0) {
-        PyList_SET_ITEM(items, (Py_ssize_t)count, item);
-        if (block_is_old(count++, began))
-            break;
-    }
-    PyObject *raised = PyErr_GetRaisedException();
-    cut_list(items, count);
-    int sent = count > 0 ? send_direct(self, items) : 0;
-    Py_DECREF(items);
-    if (sent == 0 && raised != NULL)
-        PyErr_SetRaisedException(raised);
-    else
-        Py_XDECREF(raised);
-    return sent < 0 || status < 0 ? -1 : 0;
-}
-
-/* One block. 0, or -1 with an exception. */
-static int feed(map_object *self)
-{
-    uint64_t limit = room(self), before = self->taken;
-    if (limit > self->block)
-        limit = self->block;
-    int status =
-        self->pool->core->kind == KIND_THREAD ? feed_direct(self, limit) : feed_flat(self, limit);
-    uint64_t next = (self->taken - before) * 2; /* not more room than such an input fills */
-    self->block = next < FIRST_BLOCK ? FIRST_BLOCK : next > LAST_BLOCK ? LAST_BLOCK : next;
-    if (self->input == NULL)
-        Py_CLEAR(self->pool);
-    return status;
-}
-
-/* Whether it is worth taking more from the input now: in steady state by the half window, not by
- * the item. */
-static bool wants_more(const map_object *self)
-{
-    if (self->input == NULL)
-        return false;
-    uint64_t free = room(self);
-    uint64_t window = self->window > 0 ? self->window : WINDOW_ITEMS;
-    return free > 0 && (free >= self->block || free * 2 >= window || self->taken == self->next);
-}
+#include "binding/map.h"
 
 /* ---- the order of grains ---- */
 
@@ -313,7 +73,7 @@ static int collect(map_object *self, int64_t deadline)
 
 static bool grain_is_due(const map_object *self)
 {
-    return self->heap_count > 0 && (!self->ordered || self->heap[0]->low == self->next);
+    return self->heap_count > 0 && (!self->options.ordered || self->heap[0]->low == self->next);
 }
 
 /* ---- giving ---- */
@@ -398,33 +158,49 @@ static int wait_for_grains(map_object *self)
     bool stepped;
     if (help_while_waiting(self->sched_id, &stepped) < 0)
         return -1;
-    int result = collect(self, stepped ? 0 : deadline_of_sleep(self->deadline));
+    int result = collect(self, stepped ? 0 : deadline_of_sleep(self->options.timeout));
     if (result < 0 || PyErr_CheckSignals() < 0)
         return -1;
-    if (result == PLAIT_TIMEOUT && plait_prim_now() >= self->deadline) {
+    if (result == PLAIT_TIMEOUT && plait_prim_now() >= self->options.timeout) {
         PyErr_SetNone(PyExc_TimeoutError);
         return -1;
     }
     return 0;
 }
 
+/* What a step towards the next value came to. */
+enum { STEP_FAILED = -1, STEP_ENDED, STEP_FED, STEP_IDLE, STEP_READY };
+
+/* Feeds one block, and opens the next grain if it has arrived. FAILED has an exception. */
+static int step(map_object *self)
+{
+    bool fed = false;
+    if (map_wants_more(self)) {
+        if (map_feed(self) < 0)
+            return STEP_FAILED;
+        fed = true;
+    }
+    if (self->next == self->taken && self->input == NULL)
+        return STEP_ENDED;
+    if (!grain_is_due(self) && collect(self, 0) < 0)
+        return STEP_FAILED;
+    if (grain_is_due(self)) {
+        open_current(self);
+        return STEP_READY;
+    }
+    return fed && map_wants_more(self) ? STEP_FED : STEP_IDLE;
+}
+
+/* NULL with an exception, or without one at the end. */
 static PyObject *next_value(map_object *self)
 {
     self->begun = true;
     if (self->current == NULL && raise_if_inherited(self->fork_count, "map") < 0)
         return NULL;
     while (self->current == NULL) {
-        if (wants_more(self) && feed(self) < 0)
+        int result = step(self);
+        if (result <= STEP_ENDED || (result == STEP_IDLE && wait_for_grains(self) < 0))
             return NULL;
-        if (self->next == self->taken && self->input == NULL)
-            return NULL;
-        if (!grain_is_due(self) && collect(self, 0) < 0)
-            return NULL;
-        if (grain_is_due(self)) {
-            open_current(self);
-        } else if (!wants_more(self) && wait_for_grains(self) < 0) {
-            return NULL;
-        }
     }
     return give(self);
 }
@@ -438,10 +214,83 @@ static PyObject *map_next(PyObject *object)
     return value;
 }
 
+/* ---- without blocking, for coroutines ---- */
+
+PyDoc_STRVAR(
+    step_doc,
+    "_step($self, /)\n--\n\n"
+    "The next value, or the iterator itself if it is not there yet. Raises as next() does.");
+
+static PyObject *step_value(map_object *self)
+{
+    bool stepped = true;
+    self->begun = true;
+    if (self->current == NULL && raise_if_inherited(self->fork_count, "map") < 0)
+        return NULL;
+    while (self->current == NULL) {
+        int result = step(self);
+        if (result == STEP_ENDED)
+            PyErr_SetNone(PyExc_StopIteration);
+        if (result <= STEP_ENDED)
+            return NULL;
+        if (result == STEP_READY)
+            break;
+        if (result == STEP_IDLE && help_while_waiting(self->sched_id, &stepped) < 0)
+            return NULL;
+        if (result == STEP_FED || !stepped)
+            return Py_NewRef((PyObject *)self);
+    }
+    return give(self);
+}
+
+static PyObject *map_step(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *value;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    value = step_value((map_object *)object);
+    Py_END_CRITICAL_SECTION();
+    return value;
+}
+
+PyDoc_STRVAR(
+    arrival_doc,
+    "_arrival($self, /)\n--\n\n"
+    "A Future that is done as soon as another _step() may get further; None if it may now.");
+
+static PyObject *arrival(map_object *self)
+{
+    if (map_wants_more(self) || grain_is_due(self))
+        Py_RETURN_NONE;
+    call_t *signal = call_new_signal();
+    if (signal == NULL)
+        return NULL;
+    plait_task_retain(&signal->task); /* the stream's */
+    /* seq_cst: what is sent before this is seen by the look below, see stream_tell */
+    call_t *before = plait_atomic_swap_seq_cst(&self->stream->signal, signal);
+    if (before != NULL)
+        call_signal(before);
+    PyObject *future = future_new(self->state, signal);
+    int collected = collect(self, 0);
+    if (collected < 0)
+        Py_CLEAR(future);
+    else if (collected == PLAIT_OK)
+        stream_tell(self->stream);
+    return future;
+}
+
+static PyObject *map_arrival(PyObject *object, PyObject *Py_UNUSED(ignored))
+{
+    PyObject *future;
+    Py_BEGIN_CRITICAL_SECTION(object);
+    future = arrival((map_object *)object);
+    Py_END_CRITICAL_SECTION();
+    return future;
+}
+
 /* ---- life ---- */
 
 PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, PyObject *iterator,
-                    bool star, bool ordered, int64_t deadline, Py_ssize_t window)
+                    const map_options_t *options)
 {
     map_object *self = (map_object *)state->map_type->tp_alloc(state->map_type, 0);
     if (self == NULL)
@@ -452,11 +301,8 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
     self->state = state;
     self->callable = Py_NewRef(callable);
     self->input = Py_NewRef(iterator);
-    self->star = star;
-    self->ordered = ordered;
-    self->deadline = deadline;
-    self->window = (uint64_t)window;
-    self->block = FIRST_BLOCK;
+    self->options = *options;
+    self->block = MAP_FIRST_BLOCK;
     self->stream = stream_new();
     if (self->stream == NULL) {
         PyErr_NoMemory();
@@ -469,9 +315,12 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
         if (self->function == NULL)
             goto fail;
     }
-    while (self->input != NULL && room(self) > 0)
-        if (feed(self) < 0)
+    while (self->input != NULL && map_room(self) > 0) {
+        if (map_feed(self) < 0)
             goto fail;
+        if (options->lazy)
+            break;
+    }
     return (PyObject *)self;
 fail:
     Py_DECREF(self);
@@ -506,6 +355,8 @@ static void give_up(map_object *self)
 {
     if (self->begun)
         plait_job_cancel(&self->stream->cancelled);
+    if (self->stream != NULL)
+        stream_tell(self->stream); /* a task that waits finds the end */
     Py_CLEAR(self->input);
     Py_CLEAR(self->pool);
     drop_current(self);
@@ -544,6 +395,8 @@ static void map_dealloc(PyObject *object)
 
 static PyMethodDef map_methods[] = {
     {"close", map_close, METH_NOARGS, close_doc},
+    {"_step", map_step, METH_NOARGS, step_doc},
+    {"_arrival", map_arrival, METH_NOARGS, arrival_doc},
     {NULL, NULL, 0, NULL},
 };
 

@@ -34,9 +34,26 @@ stream_t *stream_new(void)
         return NULL;
     plait_atomic_init(&stream->references, 1);
     plait_atomic_init(&stream->cancelled, 0);
+    plait_atomic_init(&stream->signal, NULL);
     stream->id = plait_task_next_id();
     plait_mailbox_init(&stream->grains);
     return stream;
+}
+
+void stream_tell(stream_t *stream)
+{
+    /* seq_cst: who waits stores the signal and then looks at what has arrived, see arrival() */
+    if (plait_atomic_load_seq_cst(&stream->signal) == NULL)
+        return;
+    call_t *signal = plait_atomic_swap_seq_cst(&stream->signal, NULL);
+    if (signal != NULL)
+        call_signal(signal);
+}
+
+void stream_send(stream_t *stream, grain_t *grain)
+{
+    plait_mailbox_push(&stream->grains, &grain->link);
+    stream_tell(stream);
 }
 
 static void job_destroy(plait_job_t *job)
@@ -94,7 +111,7 @@ static void send_list(map_job_t *job, uint64_t low, uint64_t high, PyObject *obj
     }
     grain_t *grain = grain_new(job->first + low, job->first + high);
     grain->answer.object = objects;
-    plait_mailbox_push(&job->stream->grains, &grain->link);
+    stream_send(job->stream, grain);
 }
 
 static void send_message(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high,
@@ -107,14 +124,14 @@ static void send_message(worker_data_t *data, map_job_t *job, uint64_t low, uint
         answer_raised(data, &grain->answer);
     else
         grain->answer.message.borrowed = data->service != NULL; /* it lies on the desk */
-    plait_mailbox_push(&job->stream->grains, &grain->link);
+    stream_send(job->stream, grain);
 }
 
 static void send_raised(worker_data_t *data, map_job_t *job, uint64_t place)
 {
     grain_t *grain = grain_new(job->first + place, job->first + place + 1);
     answer_raised(data, &grain->answer);
-    plait_mailbox_push(&job->stream->grains, &grain->link);
+    stream_send(job->stream, grain);
 }
 
 static PyObject *apply(map_job_t *job, PyObject *function, PyObject *item)
@@ -201,7 +218,7 @@ static void send_left(worker_data_t *data, map_job_t *job, uint64_t place, PyObj
     if (one == NULL || encode_message(data->state, one, &grain->answer.message) < 0)
         answer_raised(data, &grain->answer);
     Py_XDECREF(one);
-    plait_mailbox_push(&job->stream->grains, &grain->link);
+    stream_send(job->stream, grain);
 }
 
 static uint64_t run_flat(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high)
@@ -275,5 +292,5 @@ void map_abandon_items(plait_sched_t *sched, plait_job_t *base, uint64_t low, ui
         answer_broken(job->core, &grain->answer);
     else
         grain->answer.outcome = OUTCOME_CANCELLED;
-    plait_mailbox_push(&job->stream->grains, &grain->link);
+    stream_send(job->stream, grain);
 }

@@ -13,7 +13,8 @@
 typedef struct stream {
     PLAIT_ATOMIC(uint32_t) references; /* the iterator and each job */
     plait_job_flag_t cancelled;
-    uint64_t id; /* of all jobs: what workers learn of one holds for the next */
+    PLAIT_ATOMIC(call_t *) signal; /* to be told when something arrives: a reference, or NULL */
+    uint64_t id;                   /* of all jobs: what workers learn of one holds for the next */
     plait_mailbox_t grains;
 } stream_t;
 
@@ -46,6 +47,12 @@ static inline void cut_list(PyObject *list, uint64_t count)
 /* One reference, the caller's; NULL without memory. */
 stream_t *stream_new(void);
 void stream_release(stream_t *stream);
+
+/* Any thread that keeps the stream, with an interpreter or without: hands the grain over. */
+void stream_send(stream_t *stream, grain_t *grain);
+
+/* Likewise: tells whoever waits for something to arrive, if anybody does. */
+void stream_tell(stream_t *stream);
 
 grain_t *grain_new(uint64_t low, uint64_t high);
 void grain_free(grain_t *grain);

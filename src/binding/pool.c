@@ -343,26 +343,28 @@ static PyObject *pool_attach(PyObject *object, PyTypeObject *type, PyObject *con
 
 PyDoc_STRVAR(
     map_doc,
-    "_map($self, fn, iterator, star, ordered, timeout, window, /)\n--\n\n"
-    "An iterator over fn's results. window: items in flight at most; 0: bounded by memory.");
+    "_map($self, fn, iterator, star, ordered, timeout, window, lazy, /)\n--\n\n"
+    "An iterator over fn's results. window: items in flight at most; 0: bounded by memory. lazy:\n"
+    "takes a block of the input now, and more when it is asked.");
 
 static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const *args,
                           Py_ssize_t count, PyObject *Py_UNUSED(names))
 {
     pool_object *self = (pool_object *)object;
     module_state *state = state_of_type(type);
-    if (count != 6)
-        return PyErr_Format(PyExc_TypeError, "_map() takes six arguments");
+    if (count != 7)
+        return PyErr_Format(PyExc_TypeError, "_map() takes seven arguments");
     if (pool_check(self) < 0)
         return NULL;
     if (plait_sched_is_closed(self->core->sched) || plait_sched_is_broken(self->core->sched))
         return raise_submit_error(state, self, PLAIT_CLOSED);
-    int64_t deadline;
+    map_options_t options = {
+        .star = args[2] == Py_True, .ordered = args[3] == Py_True, .lazy = args[6] == Py_True};
     Py_ssize_t window = PyLong_AsSsize_t(args[5]);
-    if (deadline_from_timeout(args[4], &deadline) < 0 || (window == -1 && PyErr_Occurred()))
+    if (deadline_from_timeout(args[4], &options.timeout) < 0 || (window == -1 && PyErr_Occurred()))
         return NULL;
-    return map_start(state, self, args[0], args[1], args[2] == Py_True, args[3] == Py_True,
-                     deadline, window);
+    options.window = (uint64_t)window;
+    return map_start(state, self, args[0], args[1], &options);
 }
 
 /* ---- ending ---- */

@@ -391,7 +391,7 @@ static void push_grain(stretch_t *stretch, uint64_t high, answer_t *answer)
     map_job_t *job = stretch->job;
     grain_t *grain = grain_new(job->first + stretch->next, job->first + high);
     grain->answer = *answer;
-    plait_mailbox_push(&job->stream->grains, &grain->link);
+    stream_send(job->stream, grain);
     stretch->next = high;
 }
 

@@ -1,6 +1,7 @@
 """Functions and classes that workers import by name. Nothing but the standard library here."""
 
 import enum
+import itertools
 import os
 import threading
 import time
@@ -166,3 +167,11 @@ def open_files():
         except OSError:
             continue  # the folder's own
     return names
+
+
+_turns = itertools.count()
+
+
+def turn():
+    """How many times this was called before in this worker's interpreter."""
+    return next(_turns)
