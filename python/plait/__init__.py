@@ -16,12 +16,14 @@ if TYPE_CHECKING:
     from plait._future import Future
     from plait._plait import cpu_count
     from plait._pool import BrokenPool, Pool, WorkerDied
+    from plait._view import PoolView
 
 __all__ = [
     "BrokenPool",
     "Future",
     "Interrupted",
     "Pool",
+    "PoolView",
     "RemoteError",
     "WorkerDied",
     "amap",
@@ -36,6 +38,7 @@ _homes = {
     "Future": "plait._future",
     "Interrupted": "plait._errors",
     "Pool": "plait._pool",
+    "PoolView": "plait._view",
     "RemoteError": "plait._errors",
     "WorkerDied": "plait._pool",
     "amap": "plait._default",

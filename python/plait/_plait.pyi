@@ -26,6 +26,9 @@ class PoolBase:
         /,
     ) -> None: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
+    def _submit_with(
+        self, priority: int, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+    ) -> Any: ...
     def _map(
         self,
         fn: Callable[..., Any],
@@ -34,6 +37,7 @@ class PoolBase:
         ordered: bool,
         timeout: float | None,
         window: int,
+        priority: int,
         lazy: bool,
         /,
     ) -> MapIterator: ...

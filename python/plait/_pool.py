@@ -1,27 +1,20 @@
 """plait.Pool: workers behind one concurrent.futures.Executor."""
 
 import concurrent.futures
-import functools
-import itertools
 import os
 import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from plait import _kinds, _plait
 from plait._future import Future, stop_notifier
-
-if TYPE_CHECKING:
-    from plait._amap import AsyncMap
+from plait._view import Calls, PoolView, checked_priority
 
 _exiting: Final = threading.Event()  # the interpreter's exit has begun
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
-
-# reduce() cuts its input here, so that the tree of calls depends on the input alone.
-_REDUCE_BLOCK: Final = 256
 
 
 class BrokenPool(concurrent.futures.BrokenExecutor):
@@ -69,7 +62,7 @@ class WorkerDied(concurrent.futures.BrokenExecutor):
         return f"the worker process {self.pid} {how} while it ran {self.task}"
 
 
-class Pool(_plait.PoolBase, concurrent.futures.Executor):
+class Pool(_plait.PoolBase, Calls):
     """Runs functions on several workers at once: a concurrent.futures.Executor.
 
     max_workers: at most so many workers; None for cpu_count(). They start as work arrives.
@@ -121,85 +114,15 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         )
         _pools.add(self)
 
-    def map(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-    ) -> Iterator[Any]:
-        """fn(*items) for the items of all iterables in step, in order.
+    def options(self, *, priority: int = 0) -> PoolView:
+        """This pool under options: a light view, usable wherever it is, whose calls carry them.
 
-        The work is divided among the workers as they become idle; chunksize is accepted for
-        compatibility and not needed. buffersize: at most so many items are taken from the iterables
-        and not yet given back as results; None bounds them by memory instead (about a million items
-        or 256 MiB). timeout: seconds from now after which waiting for a result raises TimeoutError.
+        priority: -2 to 2, the greater the sooner: it orders what has not begun. A task may wait for
+            as long as more urgent ones keep coming. What a task submits to its own pool has none.
 
-        What fn raises is raised at its item's place; the iterator can be asked for the next one
-        after that. Giving up an iterator that was begun, by its close() or by letting go of it,
-        cancels the rest. One thread at a time may use it.
+        Raises TypeError or ValueError for what is neither. Any thread.
         """
-        star, items = _in_step(iterables)
-        return self._map(fn, items, star, True, timeout, _window(chunksize, buffersize), False)
-
-    def map_unordered(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any],
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-    ) -> Iterator[Any]:
-        """Like map(), but each result as soon as it is there."""
-        star, items = _in_step(iterables)
-        return self._map(fn, items, star, False, timeout, _window(chunksize, buffersize), False)
-
-    def starmap(
-        self,
-        fn: Callable[..., Any],
-        iterable: Iterable[Iterable[Any]],
-        *,
-        timeout: float | None = None,
-        chunksize: int | None = None,
-        buffersize: int | None = None,
-    ) -> Iterator[Any]:
-        """fn(*item) for every item, in order; otherwise like map()."""
-        window = _window(chunksize, buffersize)
-        return self._map(fn, iter(iterable), True, True, timeout, window, False)
-
-    def amap(
-        self,
-        fn: Callable[..., Any],
-        *iterables: Iterable[Any],
-        buffersize: int | None = None,
-    ) -> "AsyncMap":
-        """map() for coroutines: `async for result in pool.amap(fn, items)`.
-
-        As map(), but waiting blocks no thread. The iterables are ordinary ones, taken from in the
-        thread of the event loop, a block at a time. Leaving the loop, `await results.aclose()` and
-        the cancelling of the task that waits cancel what is left. One task at a time may use it;
-        several, each with its own, in any number of event loops.
-        """
-        from plait._amap import AsyncMap  # here, since only coroutines come here
-
-        star, items = _in_step(iterables)
-        return AsyncMap(self._map(fn, items, star, True, None, _window(None, buffersize), True))
-
-    def reduce(self, fn: Callable[[Any, Any], Any], iterable: Iterable[Any], initial: Any) -> Any:
-        """initial combined with every item by fn, which must be associative.
-
-        The items are combined in a tree whose shape depends on their number alone, never on the
-        workers, so that the result is the same every time even where fn is only nearly associative
-        (floats).
-        """
-        level: Iterable[Any] = iterable
-        combine = functools.partial(_reduce_block, fn)
-        while True:
-            blocks = _blocks(level, _REDUCE_BLOCK)
-            level = list(self.map(combine, blocks))
-            if len(level) <= 1:
-                return functools.reduce(fn, level, initial)
+        return PoolView(self, checked_priority(priority))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No more submits. wait: return only when every task has run and every worker has ended.
@@ -236,6 +159,9 @@ class Pool(_plait.PoolBase, concurrent.futures.Executor):
         # nothing.
         return _attached, (self._id, os.getpid(), self.kind, self.reason, self.max_workers)
 
+    def _target(self) -> tuple["Pool", int]:
+        return self, 0
+
 
 def _attached(identity: int, process: int, kind: str, reason: str, max_workers: int) -> Pool:
     """A task's view of a pool that it was given: the same workers, from another interpreter."""
@@ -254,31 +180,6 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _in_step(iterables: tuple[Iterable[Any], ...]) -> tuple[bool, Iterator[Any]]:
-    """Whether each item is a tuple of arguments, and the items."""
-    for iterable in iterables:
-        if hasattr(iterable, "__aiter__") and not hasattr(iterable, "__iter__"):
-            raise TypeError(
-                f"{type(iterable).__name__} is an async iterable: a pool takes its items from "
-                "ordinary ones; submit() each item as it comes"
-            )
-    if len(iterables) == 1:
-        return False, iter(iterables[0])
-    return True, zip(*iterables, strict=False)
-
-
-def _window(chunksize: int | None, buffersize: int | None) -> int:
-    if chunksize is not None and chunksize < 1:
-        raise ValueError("chunksize must be >= 1.")
-    if buffersize is None:
-        return 0
-    if not isinstance(buffersize, int):
-        raise TypeError("buffersize must be an integer or None")
-    if buffersize < 1:
-        raise ValueError("buffersize must be None or > 0")
-    return buffersize
-
-
 def _setup() -> dict[str, Any]:
     """What makes a worker's interpreter resemble this one: sys attributes, natively encodable."""
     return {
@@ -288,16 +189,6 @@ def _setup() -> dict[str, Any]:
         "dont_write_bytecode": sys.dont_write_bytecode,
         "pycache_prefix": sys.pycache_prefix,
     }
-
-
-def _blocks(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
-    iterator = iter(items)
-    while block := list(itertools.islice(iterator, size)):
-        yield block
-
-
-def _reduce_block(fn: Callable[[Any, Any], Any], block: list[Any]) -> Any:
-    return functools.reduce(fn, block)
 
 
 def _at_exit() -> None:

@@ -431,6 +431,7 @@ typedef struct map_options {
     bool lazy;       /* take one block of the input now, and more when asked */
     int64_t timeout; /* when waiting for a result ends */
     uint64_t window; /* 0: the default limits */
+    unsigned level;
 } map_options_t;
 
 PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, PyObject *iterator,

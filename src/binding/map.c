@@ -308,6 +308,7 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
         PyErr_NoMemory();
         goto fail;
     }
+    self->stream->level = options->level;
     if (pool->core->kind != KIND_THREAD) {
         Py_BEGIN_CRITICAL_SECTION((PyObject *)pool);
         self->function = ship(state, pool->shipper, callable);

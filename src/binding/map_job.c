@@ -35,6 +35,7 @@ stream_t *stream_new(void)
     plait_atomic_init(&stream->references, 1);
     plait_atomic_init(&stream->cancelled, 0);
     plait_atomic_init(&stream->signal, NULL);
+    stream->level = PLAIT_LEVEL_NORMAL;
     stream->id = plait_task_next_id();
     plait_mailbox_init(&stream->grains);
     return stream;
@@ -80,6 +81,7 @@ map_job_t *map_job_new(stream_t *stream, pool_core_t *core, uint64_t first, uint
     plait_job_init(&job->job, count, &stream->cancelled, job_destroy);
     plait_atomic_add_relaxed(&stream->references, 1); /* relaxed: the caller holds one */
     job->job.id = stream->id;
+    job->job.level = stream->level;
     job->stream = stream;
     job->core = core;
     job->first = first;

@@ -14,6 +14,7 @@ typedef struct stream {
     PLAIT_ATOMIC(uint32_t) references; /* the iterator and each job */
     plait_job_flag_t cancelled;
     PLAIT_ATOMIC(call_t *) signal; /* to be told when something arrives: a reference, or NULL */
+    unsigned level;                /* of its jobs */
     uint64_t id;                   /* of all jobs: what workers learn of one holds for the next */
     plait_mailbox_t grains;
 } stream_t;

@@ -277,6 +277,48 @@ static call_t *make_call(module_state *state, pool_object *self, PyObject *const
     return call;
 }
 
+/* 0, or -1 with the exception for a pool that takes no calls. */
+static int check_open(module_state *state, pool_object *self)
+{
+    if (pool_check(self) < 0)
+        return -1;
+    if (plait_sched_is_closed(self->core->sched) || plait_sched_is_broken(self->core->sched)) {
+        raise_submit_error(state, self, PLAIT_CLOSED);
+        return -1;
+    }
+    return 0;
+}
+
+/* -2 .. 2, the greater the more urgent. */
+static int level_from_priority(PyObject *priority, unsigned *level)
+{
+    long value = PyLong_AsLong(priority);
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < -PLAIT_LEVEL_NORMAL || value > PLAIT_LEVEL_NORMAL) {
+        PyErr_Format(PyExc_ValueError, "a priority is from %d to %d, not %ld", -PLAIT_LEVEL_NORMAL,
+                     PLAIT_LEVEL_NORMAL, value);
+        return -1;
+    }
+    *level = (unsigned)(PLAIT_LEVEL_NORMAL - value);
+    return 0;
+}
+
+/* To the scheduler; the future of the call, whose reference is the caller's until then. */
+static PyObject *hand_over(module_state *state, pool_object *self, call_t *call, unsigned level)
+{
+    call->sched_id = plait_sched_id(self->core->sched);
+    call->fork_count = self->core->fork_count;
+    plait_task_retain(
+        &call->task); /* the future's; ours is dropped once the scheduler has its own */
+    int result = plait_sched_submit_at(self->core->sched, &call->task, level);
+    plait_task_release(&call->task);
+    if (result == PLAIT_OK)
+        return future_new(state, call);
+    plait_task_release(&call->task);
+    return raise_submit_error(state, self, result);
+}
+
 PyDoc_STRVAR(
     submit_doc,
     "submit($self, fn, /, *args, **kwargs)\n--\n\n"
@@ -293,23 +335,32 @@ static PyObject *pool_submit(PyObject *object, PyTypeObject *type, PyObject *con
     if (count < 1)
         return PyErr_Format(PyExc_TypeError,
                             "submit() missing 1 required positional argument: 'fn'");
-    if (pool_check(self) < 0)
+    if (check_open(state, self) < 0)
         return NULL;
-    if (plait_sched_is_closed(self->core->sched) || plait_sched_is_broken(self->core->sched))
-        return raise_submit_error(state, self, PLAIT_CLOSED);
     call_t *call = make_call(state, self, args, count, names);
     if (call == NULL)
         return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
-    call->sched_id = plait_sched_id(self->core->sched);
-    call->fork_count = self->core->fork_count;
-    plait_task_retain(
-        &call->task); /* the future's; ours is dropped once the scheduler has its own */
-    int result = plait_sched_submit(self->core->sched, &call->task);
-    plait_task_release(&call->task);
-    if (result == PLAIT_OK)
-        return future_new(state, call);
-    plait_task_release(&call->task);
-    return raise_submit_error(state, self, result);
+    return hand_over(state, self, call, PLAIT_LEVEL_NORMAL);
+}
+
+PyDoc_STRVAR(submit_with_doc, "_submit_with($self, priority, fn, /, *args, **kwargs)\n--\n\n"
+                              "submit() under options. priority: -2 to 2.");
+
+static PyObject *pool_submit_with(PyObject *object, PyTypeObject *type, PyObject *const *args,
+                                  Py_ssize_t count, PyObject *names)
+{
+    pool_object *self = (pool_object *)object;
+    module_state *state = state_of_type(type);
+    unsigned level;
+    if (count < 2)
+        return PyErr_Format(PyExc_TypeError,
+                            "submit() missing 1 required positional argument: 'fn'");
+    if (level_from_priority(args[0], &level) < 0 || check_open(state, self) < 0)
+        return NULL;
+    call_t *call = make_call(state, self, args + 1, count - 1, names);
+    if (call == NULL)
+        return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
+    return hand_over(state, self, call, level);
 }
 
 PyDoc_STRVAR(attach_doc,
@@ -343,7 +394,7 @@ static PyObject *pool_attach(PyObject *object, PyTypeObject *type, PyObject *con
 
 PyDoc_STRVAR(
     map_doc,
-    "_map($self, fn, iterator, star, ordered, timeout, window, lazy, /)\n--\n\n"
+    "_map($self, fn, iterator, star, ordered, timeout, window, priority, lazy, /)\n--\n\n"
     "An iterator over fn's results. window: items in flight at most; 0: bounded by memory. lazy:\n"
     "takes a block of the input now, and more when it is asked.");
 
@@ -352,16 +403,14 @@ static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const 
 {
     pool_object *self = (pool_object *)object;
     module_state *state = state_of_type(type);
-    if (count != 7)
-        return PyErr_Format(PyExc_TypeError, "_map() takes seven arguments");
-    if (pool_check(self) < 0)
-        return NULL;
-    if (plait_sched_is_closed(self->core->sched) || plait_sched_is_broken(self->core->sched))
-        return raise_submit_error(state, self, PLAIT_CLOSED);
+    if (count != 8)
+        return PyErr_Format(PyExc_TypeError, "_map() takes eight arguments");
     map_options_t options = {
-        .star = args[2] == Py_True, .ordered = args[3] == Py_True, .lazy = args[6] == Py_True};
+        .star = args[2] == Py_True, .ordered = args[3] == Py_True, .lazy = args[7] == Py_True};
     Py_ssize_t window = PyLong_AsSsize_t(args[5]);
-    if (deadline_from_timeout(args[4], &options.timeout) < 0 || (window == -1 && PyErr_Occurred()))
+    if ((window == -1 && PyErr_Occurred()) || check_open(state, self) < 0 ||
+        deadline_from_timeout(args[4], &options.timeout) < 0 ||
+        level_from_priority(args[6], &options.level) < 0)
         return NULL;
     options.window = (uint64_t)window;
     return map_start(state, self, args[0], args[1], &options);
@@ -436,6 +485,8 @@ static PyMethodDef pool_methods[] = {
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, attach_doc},
     {"submit", (PyCFunction)(void (*)(void))pool_submit,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, submit_doc},
+    {"_submit_with", (PyCFunction)(void (*)(void))pool_submit_with,
+     METH_METHOD | METH_FASTCALL | METH_KEYWORDS, submit_with_doc},
     {"_map", (PyCFunction)(void (*)(void))pool_map, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      map_doc},
     {"_close", pool_close, METH_O, close_doc},
