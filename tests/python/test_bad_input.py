@@ -393,7 +393,8 @@ def test_other_misuse(kind):
     half = plait.Pool.__new__(plait.Pool)
     for action in (
         lambda: half.submit(jobs.double, 1),
-        lambda: half._map(jobs.double, iter([1]), False, True, None, 0),
+        lambda: half._map(jobs.double, iter([1]), False, True, None, 0, 0, False),
+        lambda: half._submit_with(0, jobs.double, 1),
     ):
         with pytest.raises(RuntimeError, match="not initialised"):
             action()
