@@ -247,6 +247,21 @@ def settles(condition: Callable[[], object], seconds: float = 60.0) -> bool:
     return True
 
 
+def settled(held: Holdings, maps_more: int) -> bool:
+    """Whether this process holds no more than at a time before, soon."""
+
+    def within() -> bool:
+        now = Holdings.now()
+        return (
+            now.threads <= held.threads
+            and now.files <= held.files
+            and now.interpreters <= held.interpreters
+            and now.maps <= held.maps + maps_more
+        )
+
+    return settles(within, 30)
+
+
 def interpreters_id() -> int:
     """Which interpreter this runs in."""
     try:

@@ -19,7 +19,7 @@ import helpers
 import jobs
 import plait
 import pytest
-from helpers import FREE_THREADED, INTERPRETERS_CRASH, Holdings
+from helpers import FREE_THREADED, INTERPRETERS_CRASH, Holdings, settled
 
 LONG = helpers.LONG
 MEGABYTE = 1 << 20
@@ -165,21 +165,6 @@ def open_and_close(kind, count, submitters=4):
                 assert [f.result(LONG) for f in futures] == [[n] for n in range(50)]
 
     helpers.in_threads(submitters, body)
-
-
-def settled(held, maps_more):
-    """Whether this process holds no more than at a time before."""
-
-    def within():
-        now = Holdings.now()
-        return (
-            now.threads <= held.threads
-            and now.files <= held.files
-            and now.interpreters <= held.interpreters
-            and now.maps <= held.maps + maps_more
-        )
-
-    return helpers.settles(within, 30)
 
 
 def cpython_leak():

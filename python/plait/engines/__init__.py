@@ -1,0 +1,1 @@
+"""plait behind the interfaces of other libraries: one module each, registered by its import."""
