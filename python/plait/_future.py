@@ -143,19 +143,17 @@ class _Notifier:
         # Reentrant, as what runs at any time (a signal's handler, a destructor) may use futures.
         self._told = threading.Condition(threading.RLock())
         self._expected = 0  # futures that it has to publish
-        self._thread: threading.Thread | None = None
+        self._started = False
+        self._thread: threading.Thread | None = None  # the one that serves
 
     def expect(self) -> None:
         """One future more."""
         with self._told:
-            if self._thread is None:
-                thread = threading.Thread(target=self._run, name="plait-notifier", daemon=False)
-                self._thread = thread
-                try:
-                    thread.start()
-                except BaseException:
-                    self._thread = None
-                    raise
+            if not self._started:
+                # Ctrl-C may end start() when the thread is there: then another one is started, and
+                # the first to run serves.
+                threading.Thread(target=self._run, name="plait-notifier", daemon=False).start()
+                self._started = True
             self._expected += 1
 
     def tell(self, count: int) -> None:
@@ -165,6 +163,10 @@ class _Notifier:
             self._told.notify_all()
 
     def _run(self) -> None:
+        with self._told:
+            if self._thread is not None:
+                return
+            self._thread = threading.current_thread()
         while (futures := _plait._take_finished()) is not None:
             count = len(futures)
             for future in futures:

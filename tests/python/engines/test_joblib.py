@@ -466,4 +466,5 @@ def test_nothing_is_left(on):
     held = helpers.Holdings.now()
     for _ in range(5):
         use()
-    assert helpers.settled(held, 40), (held, helpers.Holdings.now())
+    # images of extension modules (joblib imports NumPy if it is there) stay mapped by design
+    assert helpers.settled(held, 400), (held, helpers.Holdings.now())
