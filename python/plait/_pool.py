@@ -9,7 +9,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from plait import _kinds, _plait
+from plait import _kinds, _plait, _resemble
 from plait._future import Future, stop_notifier
 from plait._view import Calls, PoolView, checked_priority
 
@@ -71,6 +71,14 @@ class Pool(_plait.PoolBase, Calls):
     initializer: called as initializer(*initargs) in every worker before its first task; if it
         raises, the pool is broken, and every task fails with BrokenPool.
     thread_name_prefix: of the workers' threads.
+    forward_logging: what is logged in workers of other interpreters and processes goes to the
+        loggers of this one, at their levels as they are now; their handlers have run before the
+        task's result is there. Workers that are threads share the loggers anyway.
+
+    Interpreters of workers take over sys.path, sys.argv, the working directory, the warnings
+    filters and the limits of sys as they are now. A task sees the context variables of its
+    submitter. What workers print comes out in whole lines, on sys.stdout and sys.stderr of this
+    interpreter.
 
     Raises ValueError for an unknown kind or max_workers < 1, RuntimeError for a kind that cannot
     serve on this interpreter. All methods may be called from any thread.
@@ -84,6 +92,7 @@ class Pool(_plait.PoolBase, Calls):
         initializer: Callable[..., object] | None = None,
         initargs: tuple[Any, ...] = (),
         thread_name_prefix: str = "",
+        forward_logging: bool = False,
     ) -> None:
         if _exiting.is_set() or sys.is_finalizing():
             raise RuntimeError("cannot make a pool after interpreter shutdown")
@@ -97,7 +106,7 @@ class Pool(_plait.PoolBase, Calls):
         self.max_workers = max_workers
         if self.kind == "interpreter":
             _kinds.prepare_main()
-        setup = {} if self.kind == "thread" else _setup()
+        setup = {} if self.kind == "thread" else _resemble.describe(self.kind, forward_logging)
         command: tuple[bytes, ...] = ()
         if self.kind == "process":
             from plait import _child
@@ -178,17 +187,6 @@ def _signal_name(number: int) -> str:
         return f"signal {number} ({signal.Signals(number).name})"
     except ValueError:
         return f"signal {number}"
-
-
-def _setup() -> dict[str, Any]:
-    """What makes a worker's interpreter resemble this one: sys attributes, natively encodable."""
-    return {
-        "path": [str(entry) for entry in sys.path],
-        "argv": [str(argument) for argument in getattr(sys, "argv", [])],
-        "recursion_limit": sys.getrecursionlimit(),
-        "dont_write_bytecode": sys.dont_write_bytecode,
-        "pycache_prefix": sys.pycache_prefix,
-    }
 
 
 def _at_exit() -> None:

@@ -8,9 +8,11 @@ import io
 import pickle
 import sys
 import weakref
+from collections import ChainMap
 from collections.abc import Callable
+from contextvars import ContextVar
 from types import CellType, CodeType, FrameType, FunctionType, TracebackType
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import cloudpickle
 
@@ -28,17 +30,33 @@ def dumps(obj: object) -> tuple[bytes, list[pickle.PickleBuffer]]:
     """
     buffers: list[pickle.PickleBuffer] = []
     try:
-        return _dump(obj, buffers), buffers
+        return dump(obj, buffers), buffers
     except RecursionError:
         raise
     except Exception as error:
         raise pickle.PicklingError(_explain(obj, error)) from error
 
 
-def _dump(obj: object, buffers: list[pickle.PickleBuffer]) -> bytes:
+def dump(obj: object, buffers: list[pickle.PickleBuffer] | None = None) -> bytes:
+    """The object as a pickle, its large buffers in the list if there is one; raises whatever it
+    does.
+    """
+    callback = None if buffers is None else buffers.append
     with io.BytesIO() as file:
-        cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(obj)
+        _Pickler(file, protocol=5, buffer_callback=callback).dump(obj)
         return file.getvalue()
+
+
+def _reduce_variable(variable: ContextVar[Any]) -> Any:
+    from plait import _context  # here: few programs have such variables in what travels
+
+    return _context.reduce(variable)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    dispatch_table: ClassVar[Any] = ChainMap(
+        {ContextVar: _reduce_variable}, cloudpickle.Pickler.dispatch_table
+    )
 
 
 def loads(data: bytes, buffers: tuple[Any, ...] = ()) -> Any:
@@ -125,7 +143,7 @@ _replacements = {
 
 def _travels(obj: object) -> bool:
     try:
-        _dump(obj, [])
+        dump(obj)
     except Exception:
         return False
     return True
@@ -188,6 +206,7 @@ class _Frame(NamedTuple):
 
     filename: str
     name: str
+    first_line: int  # of the code; with it and the name linecache finds what is in no file
     line: int
     end_line: int | None
     column: int | None
@@ -252,13 +271,18 @@ def _record(error: BaseException, records: list[_Record], known: dict[int, int])
         [
             _Frame(
                 entry.filename,
-                entry.name,
+                frame.f_code.co_qualname,
+                frame.f_code.co_firstlineno,
                 entry.lineno or 1,
                 entry.end_lineno,
                 entry.colno,
                 entry.end_colno,
             )
-            for entry in traceback.extract_tb(error.__traceback__)
+            for (frame, _), entry in zip(
+                traceback.walk_tb(error.__traceback__),
+                traceback.extract_tb(error.__traceback__),
+                strict=False,
+            )
         ],
         follow(error.__cause__),
         follow(error.__context__),
@@ -273,7 +297,7 @@ def _record(error: BaseException, records: list[_Record], known: dict[int, int])
 def _dump_one(error: BaseException) -> bytes | None:
     """The exception's pickle, if it can be had and read again: many classes cannot."""
     try:
-        data = _dump(error, [])
+        data = dump(error)
         loads(data)
     except Exception:
         return None
@@ -325,9 +349,9 @@ def _traceback(frames: list[_Frame]) -> TracebackType | None:
 def _frame(frame: _Frame) -> FrameType:
     code: CodeType = _stub.replace(
         co_filename=frame.filename,
-        co_name=frame.name,
+        co_name=frame.name.rpartition(".")[2],
         co_qualname=frame.name,
-        co_firstlineno=frame.line,
+        co_firstlineno=frame.first_line,
         co_linetable=_line_table(frame),
     )
     variables: dict[str, Any] = {"current": sys._getframe}
@@ -339,15 +363,17 @@ def _frame(frame: _Frame) -> FrameType:
 
 def _line_table(frame: _Frame) -> bytes:
     """The same source position for every instruction (CPython's InternalDocs/code_objects.md)."""
-    if frame.end_line is None or frame.column is None or frame.end_column is None:
-        entry, position = 15, b""  # no position
-    else:
-        entry = 14  # the long form: lines from the first, columns from 1
-        numbers = (0, max(frame.end_line - frame.line, 0), frame.column + 1, frame.end_column + 1)
-        position = b"".join(map(_varint, numbers))
     units = 8  # as many code units as one entry can cover
     count = -(-len(_stub.co_code) // 2 // units)
-    return (bytes([0x80 | entry << 3 | units - 1]) + position) * count
+    if frame.end_line is None or frame.column is None or frame.end_column is None:
+        return bytes([0x80 | 15 << 3 | units - 1]) * count  # no position
+    head = bytes([0x80 | 14 << 3 | units - 1])  # the long form, with columns from 1
+    numbers = (frame.end_line - frame.line, frame.column + 1, frame.end_column + 1)
+    rest = b"".join(_varint(max(number, 0)) for number in numbers)
+    below = frame.line - frame.first_line  # then the next entries are on the same line
+    return (
+        head + _varint(abs(below) << 1 | (below < 0)) + rest + (head + b"\0" + rest) * (count - 1)
+    )
 
 
 def _varint(number: int) -> bytes:

@@ -26,18 +26,33 @@
 /* ---- module.c: the state of one interpreter's module ---- */
 
 /* Interned attribute names. */
-enum { NAME_MODULE, NAME_QUALNAME, NAME_START, NAME_STOP, NAME_STEP, NAME_COUNT };
+enum {
+    NAME_MODULE,
+    NAME_QUALNAME,
+    NAME_START,
+    NAME_STOP,
+    NAME_STEP,
+    NAME_STDOUT,
+    NAME_STDERR,
+    NAME_COUNT
+};
+
+enum { STREAM_STDOUT, STREAM_STDERR, STREAM_COUNT };
 
 typedef struct module_state {
     PyTypeObject *pool_type;         /* PoolBase */
     PyTypeObject *future_type;       /* FutureBase */
     PyTypeObject *map_type;          /* MapIterator */
+    PyTypeObject *lines_type;        /* Lines, see output.c */
     PyObject *future_class;          /* plait.Future, told by plait._future; NULL before */
     PyObject *broken_class;          /* plait.BrokenPool, likewise */
     PLAIT_ATOMIC(PyObject *) travel; /* the module plait._travel; NULL until needed */
     PyObject *foreign_types; /* dict: type -> int, what encode.c knows of types outside builtins */
     PyObject *names[NAME_COUNT];
-    plait_mailbox_t notifier; /* watched futures that became final */
+    PyObject *sys;              /* the module */
+    struct worker_data *worker; /* whose interpreter this is, which outlives it; or NULL */
+    PLAIT_ATOMIC(PyObject *) streams[STREAM_COUNT]; /* taken over last; not held, only compared */
+    plait_mailbox_t notifier;                       /* watched futures that became final */
     plait_prim_lock_t orphan_lock;
     plait_sched_t **orphans; /* handles of pools that are gone while their workers finish */
     size_t orphan_count;     /* guarded by orphan_lock, as the handles */
@@ -181,6 +196,10 @@ void shipper_forget(shipper_t *shipper);
  * reference, or NULL with an exception that names the callable. */
 shipment_t *ship(module_state *state, shipper_t *shipper, PyObject *callable);
 
+/* The shipment of what travels of a context, which takes the message over: the one made last if the
+ * bytes are the same. A new reference, or NULL with an exception. */
+shipment_t *ship_context(shipper_t *shipper, message_t *message);
+
 /* ---- worker.c ---- */
 
 /* All but threads take flat messages instead of objects. */
@@ -192,6 +211,7 @@ typedef struct pool_core {
     pool_kind kind;
     plait_sched_t *sched;
     PyInterpreterState *interpreter;  /* of the pool's maker */
+    module_state *maker;              /* there */
     uint32_t fork_count;              /* when it was made */
     char **program;                   /* process kind: what starts a child; its path first */
     message_t setup;                  /* what makes an interpreter resemble its maker */
@@ -206,6 +226,12 @@ typedef struct pool_core {
     struct worker_data *members; /* the workers that have entered, linked by next */
     message_t failure;           /* what broke the pool, see failure_message; bytes NULL before */
 } pool_core_t;
+
+/* What a worker has printed of a line. */
+typedef struct open_line {
+    PyObject *lines; /* on what it will come out, see output.c; NULL: nothing was printed */
+    PyObject *text;  /* NULL: nothing */
+} open_line_t;
 
 /* What one worker has of its own. */
 typedef struct worker_data {
@@ -224,8 +250,18 @@ typedef struct worker_data {
     struct service *service;        /* process kind, in the child: see serve.c */
     PLAIT_ATOMIC(uint64_t) request; /* likewise: the number of what runs */
     unsigned helping;               /* how many waiting calls lie on its stack */
-    int64_t turn;                   /* thread kind: when this worker last took turns */
-    PyObject *pulse;                /* code that does nothing, and its globals: see take_turns */
+    PyObject *working; /* see context.c: the context below all calls, empty between them, or NULL */
+    PyObject *base;    /* what the initializer has set, or NULL */
+    PyObject *sent;    /* not for threads: the context that arrived last, or NULL */
+    uint64_t sent_id;
+    open_line_t lines[STREAM_COUNT]; /* see output.c */
+    PyObject *carried[STREAM_COUNT]; /* not for threads: the Lines of its own streams */
+    PLAIT_ATOMIC(uint32_t) printed;  /* there may be something in them; any thread of its own */
+    bool abroad;                     /* visiting the maker's interpreter, with `visitor` */
+    bool leaving;                    /* its interpreter is about to end */
+    PyThreadState *visitor;          /* not for threads; NULL before the first visit */
+    int64_t turn;                    /* thread kind: when this worker last took turns */
+    PyObject *pulse;                 /* code that does nothing, and its globals: see take_turns */
     PyObject *globals;
     /* see interrupt.c */
     PLAIT_ATOMIC(struct call *) current; /* written by the worker, read by interrupters */
@@ -242,8 +278,8 @@ extern const plait_worker_ops_t worker_process_ops; /* see worker_process.c */
  * and serve.c. NULL, or -1 with an exception, where they fail. */
 worker_data_t *worker_data_new(plait_worker_t *worker);
 int worker_find_state(worker_data_t *data);
-int worker_resemble_maker(worker_data_t *data, module_state *state);
-int worker_run_initializer(worker_data_t *data);
+int worker_resemble_maker(worker_data_t *data);
+int worker_run_initializer(worker_data_t *data); /* and settles what it has set */
 void worker_forget_functions(worker_data_t *data);
 void worker_dispose(void *context);
 
@@ -281,11 +317,13 @@ typedef struct call {
     union {
         struct { /* interpreter and process kind */
             shipment_t *function;
+            shipment_t *context; /* NULL: no variable travels */
             message_t arguments;
         } flat;
         struct { /* thread kind: references of the submitter's interpreter */
             PyObject *callable;
             PyObject *keyword_names;
+            PyObject *context; /* a copy of the submitter's; NULL: no variable is set */
             Py_ssize_t count;
         } direct;
     };
@@ -301,6 +339,15 @@ call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callabl
                       PyObject *const *args, Py_ssize_t positional, PyObject *keyword_names);
 call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t positional,
                         PyObject *keyword_names);
+
+/* The result of a generator function is the list of what it yields: run by the worker, as any other
+ * function, instead of by whoever asks. Steals `result`, which may be NULL. */
+static inline PyObject *run_generator(PyObject *result)
+{
+    if (result != NULL && PyGen_CheckExact(result))
+        Py_SETREF(result, PySequence_List(result));
+    return result;
+}
 
 /* Worker: runs it and writes its outcome. */
 void call_run(worker_data_t *data, call_t *call);
@@ -348,6 +395,88 @@ void core_failed_by(pool_core_t *core, message_t *message);
  * interpreter. */
 void message_stand_in(const char *text, message_t *message);
 
+/* ---- context.c: context variables ---- */
+
+/* A copy of the calling thread's context, NULL if no variable is set in it. False with an
+ * exception. */
+bool context_capture(PyObject **copy);
+
+/* Likewise for workers of other interpreters: what of it can travel; NULL for nothing. */
+bool context_ship(module_state *state, shipper_t *shipper, shipment_t **shipment);
+
+/* The worker, after the initializer, and at its end. False with an exception. */
+bool context_settle(worker_data_t *data);
+void context_end(worker_data_t *data);
+
+/* Not for threads: a context of its own for one call, made of what was sent. A new reference, or
+ * NULL with an exception. */
+PyObject *worker_context(worker_data_t *data, shipment_t *shipment);
+
+bool context_enter_other(worker_data_t *data, PyObject *brought, PyObject **entered);
+void context_leave_other(worker_data_t *data, PyObject *entered);
+
+/* The worker, around a call, in the context that it brought (stolen), or NULL. False with an exception.
+ * What raised in between is still raised after leaving. */
+static inline bool context_enter(worker_data_t *data, PyObject *brought, PyObject **entered)
+{
+    *entered = NULL;
+    return (brought == NULL && data->base == NULL && data->thread_state->context == NULL) ||
+           context_enter_other(data, brought, entered);
+}
+
+static inline void context_leave(worker_data_t *data, PyObject *entered)
+{
+    if (data->thread_state->context != NULL)
+        context_leave_other(data, entered);
+}
+
+/* ---- output.c: what workers print, and visits to the maker ---- */
+
+extern PyType_Spec lines_spec;
+
+/* Has sys.stdout and sys.stderr of this interpreter put lines together, if they do not yet; `again`:
+ * only streams that are not those of the last time. A stream that does not let its methods be
+ * replaced stays as it is. Leaves exceptions alone. */
+void output_take_streams(module_state *state, bool again);
+
+/* Likewise in a worker's own interpreter, with all output carried to the maker; eager: (bool, bool),
+ * whether each line is to be seen at once. 0, or -1 with an exception. */
+int output_take_own_streams(worker_data_t *data, PyObject *eager);
+
+/* The worker, before the outcome of a call can be seen: what it has printed comes out. */
+void output_end(worker_data_t *data);
+
+/* At its end. */
+void output_leave(worker_data_t *data);
+
+void output_end_line(open_line_t *line);
+
+static inline void output_settle(worker_data_t *data)
+{
+    /* relaxed: what other threads print may as well wait for the end of the next task */
+    if (plait_atomic_load_relaxed(&data->printed))
+        output_end(data);
+}
+
+/* ---- visit.c: what a worker of another interpreter has its maker do ---- */
+
+/* plait._maker.write(index, text, flush) and .handle(attributes, pickled). */
+typedef enum { VISIT_WRITE, VISIT_HANDLE, VISIT_COUNT } visit_t;
+
+/* Whether this thread is that worker's, in its own interpreter. `data` may be NULL. */
+bool visit_can_be_made(const worker_data_t *data);
+
+/* Such a thread: has it done, with a tuple of arguments that encode_message takes. What is raised
+ * comes back from an interpreter worker's visit, and is reported in the maker's process where the
+ * worker is a child. 0, or -1 with an exception. Blocks while others have the maker's GIL. */
+int visit_maker(worker_data_t *data, visit_t visit, PyObject *arguments);
+
+/* A proxy, in no interpreter: has it done for its child. */
+void visit_for_child(worker_data_t *data, visit_t visit, const message_t *arguments);
+
+/* The worker's or proxy's thread, in no interpreter, at its end. */
+void visit_end(worker_data_t *data);
+
 /* ---- interrupt.c ---- */
 
 /* Any thread with a thread state: has Interrupted raised in a call that runs; false if it is final
@@ -365,8 +494,25 @@ void interrupt_process(worker_data_t *data, call_t *call);
 void interrupt_request(worker_data_t *data, uint64_t number);
 
 /* The worker, around a call: what was its current one before is `below`. */
-call_t *begin_call(worker_data_t *data, call_t *call);
-void end_call(worker_data_t *data, call_t *below);
+static inline call_t *begin_call(worker_data_t *data, call_t *call)
+{
+    call_t *below = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
+    /* seq_cst: either the interrupter finds the call here, or the worker then finds its mark */
+    plait_atomic_store_seq_cst(&data->current, call);
+    return below;
+}
+
+/* After a change of the current call: takes back an exception that was set for the one before and
+ * has not been delivered. Whether there was one. */
+bool take_interrupt_back(worker_data_t *data);
+
+static inline void end_call(worker_data_t *data, call_t *below)
+{
+    plait_atomic_store_seq_cst(&data->current, below);
+    /* seq_cst: either the interrupter then sees the change, or its mark is seen here */
+    if (plait_atomic_load_seq_cst(&data->struck))
+        take_interrupt_back(data);
+}
 
 /* The worker, before it runs other items on top of a call that waits: no call is current until
  * end_call() with the result. */

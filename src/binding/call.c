@@ -12,21 +12,29 @@
 /* Bytes for a small message in a flat call. */
 #define ROOM 192
 
-void call_drop_arguments(call_t *call)
+static void drop_objects(call_t *call)
 {
-    if (call->kind != KIND_THREAD) {
-        shipment_release(call->flat.function);
-        call->flat.function = NULL;
-        message_clear(&call->flat.arguments);
-        return;
-    }
-    if (PyThreadState_GetUnchecked() == NULL)
-        return; /* as answer_clear */
     for (Py_ssize_t index = 0; index < call->direct.count; index++)
         Py_DECREF(call_arguments(call)[index]);
     call->direct.count = 0;
     Py_CLEAR(call->direct.callable);
     Py_CLEAR(call->direct.keyword_names);
+    Py_CLEAR(call->direct.context);
+}
+
+void call_drop_arguments(call_t *call)
+{
+    if (call->kind != KIND_THREAD) {
+        shipment_release(call->flat.function);
+        call->flat.function = NULL;
+        if (call->flat.context != NULL)
+            shipment_release(call->flat.context);
+        call->flat.context = NULL;
+        message_clear(&call->flat.arguments);
+        return;
+    }
+    if (PyThreadState_GetUnchecked() != NULL) /* as answer_clear */
+        drop_objects(call);
 }
 
 static void destroy(plait_task_t *task)
@@ -68,14 +76,16 @@ call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callabl
     call->flat.function = ship(state, shipper, callable);
     if (call->flat.function == NULL)
         goto fail;
-    if (positional == 0 && keyword_names == NULL)
-        return call;
-    encoder_t *encoder = encoder_take(shipper_encoder(shipper), &spare);
-    int status = encode_call(encoder, args, positional, keyword_names, &root);
-    if (status == 0)
-        status = encoder_finish_into(encoder, root, &call->flat.arguments, call->tail, ROOM);
-    encoder_give(shipper_encoder(shipper), encoder);
-    if (status == 0)
+    if (positional > 0 || keyword_names != NULL) {
+        encoder_t *encoder = encoder_take(shipper_encoder(shipper), &spare);
+        int status = encode_call(encoder, args, positional, keyword_names, &root);
+        if (status == 0)
+            status = encoder_finish_into(encoder, root, &call->flat.arguments, call->tail, ROOM);
+        encoder_give(shipper_encoder(shipper), encoder);
+        if (status < 0)
+            goto fail;
+    }
+    if (context_ship(state, shipper, &call->flat.context)) /* last: see _context.reduce */
         return call;
 fail:
     plait_task_release(&call->task);
@@ -94,7 +104,10 @@ call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t po
     call->direct.count = count;
     for (Py_ssize_t index = 0; index < count; index++)
         call_arguments(call)[index] = Py_NewRef(args[index]);
-    return call;
+    if (context_capture(&call->direct.context))
+        return call;
+    plait_task_release(&call->task);
+    return NULL;
 }
 
 call_t *call_new_signal(void)
@@ -116,15 +129,30 @@ void call_signal(call_t *call)
 
 /* ---- running ---- */
 
+/* The context that a call brings, or the worker's. */
+static bool enter_context(worker_data_t *data, call_t *call, PyObject **entered)
+{
+    PyObject *brought = NULL;
+    if (call->kind == KIND_THREAD)
+        brought = Py_XNewRef(call->direct.context);
+    else if (call->flat.context != NULL &&
+             (brought = worker_context(data, call->flat.context)) == NULL)
+        return false;
+    return context_enter(data, brought, entered);
+}
+
 /* The user's code, and nothing else: what surrounds it is not to be interrupted. */
 static PyObject *call_function(worker_data_t *data, call_t *call, PyObject *function,
                                PyObject *const *arguments, size_t count, PyObject *keyword_names)
 {
+    PyObject *context, *result = NULL;
+    if (!enter_context(data, call, &context))
+        return NULL;
     call_t *below = begin_call(data, call);
-    PyObject *result = NULL;
     if (raise_if_interrupted(data) == 0)
-        result = PyObject_Vectorcall(function, arguments, count, keyword_names);
+        result = run_generator(PyObject_Vectorcall(function, arguments, count, keyword_names));
     end_call(data, below);
+    context_leave(data, context);
     return result;
 }
 
@@ -227,9 +255,13 @@ static void answer_value(worker_data_t *data, call_t *call, PyObject *result)
 void call_run(worker_data_t *data, call_t *call)
 {
     PyObject *result = call->kind == KIND_THREAD ? run_direct(data, call) : run_flat(data, call);
+    output_settle(data);
     if (result != NULL)
         answer_value(data, call, result);
     else
         answer_raised(data, &call->answer);
-    call_drop_arguments(call);
+    if (call->kind == KIND_THREAD)
+        drop_objects(call);
+    else
+        call_drop_arguments(call);
 }

@@ -41,19 +41,9 @@ int raise_if_interrupted(worker_data_t *data)
     return -1;
 }
 
-call_t *begin_call(worker_data_t *data, call_t *call)
+bool take_interrupt_back(worker_data_t *data)
 {
-    call_t *below = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
-    /* seq_cst: either the interrupter finds the call here, or the worker then finds its mark */
-    plait_atomic_store_seq_cst(&data->current, call);
-    return below;
-}
-
-/* After a change of the current call: takes back an exception that was set for the one before and
- * has not been delivered. Whether there was one. */
-static bool take_back(worker_data_t *data)
-{
-    /* seq_cst: either the interrupter then sees the change, or its mark is seen here */
+    /* seq_cst: as in end_call */
     if (!plait_atomic_load_seq_cst(&data->struck))
         return false;
     plait_prim_lock(&data->lock);
@@ -64,16 +54,10 @@ static bool take_back(worker_data_t *data)
     return pending;
 }
 
-void end_call(worker_data_t *data, call_t *below)
-{
-    plait_atomic_store_seq_cst(&data->current, below);
-    take_back(data);
-}
-
 call_t *set_call_aside(worker_data_t *data)
 {
     call_t *call = begin_call(data, NULL);
-    if (take_back(data) && call != NULL && call != items_of(data))
+    if (take_interrupt_back(data) && call != NULL && call != items_of(data))
         plait_atomic_store_seq_cst(&call->interrupted, 1); /* raised when it is current again */
     return call;
 }
@@ -90,7 +74,7 @@ static void strike(worker_data_t *data, call_t *call, uint64_t number)
         return;
     }
     plait_prim_lock(&data->lock);
-    plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see take_back */
+    plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see take_interrupt_back */
     call_t *current = plait_atomic_load_seq_cst(&data->current);
     /* The number after the call, which it is set before: it belongs to this call or a later one. */
     bool wanted = number == 0 || plait_atomic_load_seq_cst(&data->request) == number;

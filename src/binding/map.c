@@ -293,6 +293,7 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
                     const map_options_t *options)
 {
     map_object *self = (map_object *)state->map_type->tp_alloc(state->map_type, 0);
+    bool done;
     if (self == NULL)
         return NULL;
     self->pool = (pool_object *)Py_NewRef((PyObject *)pool);
@@ -312,10 +313,13 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
     if (pool->core->kind != KIND_THREAD) {
         Py_BEGIN_CRITICAL_SECTION((PyObject *)pool);
         self->function = ship(state, pool->shipper, callable);
+        done = self->function != NULL && context_ship(state, pool->shipper, &self->context);
         Py_END_CRITICAL_SECTION();
-        if (self->function == NULL)
-            goto fail;
+    } else {
+        done = context_capture(&self->variables);
     }
+    if (!done)
+        goto fail;
     while (self->input != NULL && map_room(self) > 0) {
         if (map_feed(self) < 0)
             goto fail;
@@ -334,6 +338,7 @@ static int map_traverse(PyObject *object, visitproc visit, void *arg)
     Py_VISIT(Py_TYPE(object));
     Py_VISIT(self->pool);
     Py_VISIT(self->callable);
+    Py_VISIT(self->variables);
     Py_VISIT(self->input);
     if (self->current != NULL)
         Py_VISIT(self->current->answer.object);
@@ -346,6 +351,7 @@ static int map_clear(PyObject *object)
 {
     map_object *self = (map_object *)object;
     Py_CLEAR(self->callable);
+    Py_CLEAR(self->variables);
     Py_CLEAR(self->input);
     return 0;
 }
@@ -388,6 +394,8 @@ static void map_dealloc(PyObject *object)
     Py_CLEAR(self->callable);
     PyMem_Free(self->heap);
     shipment_release(self->function);
+    shipment_release(self->context);
+    Py_CLEAR(self->variables);
     if (self->stream != NULL)
         stream_release(self->stream);
     type->tp_free(object);

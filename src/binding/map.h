@@ -16,6 +16,8 @@ typedef struct map_object {
     PyObject *callable;
     PyObject *input;      /* NULL once exhausted */
     shipment_t *function; /* not for threads */
+    shipment_t *context;  /* likewise; NULL: no variable travels */
+    PyObject *variables;  /* thread kind: a context; NULL: none is set */
     stream_t *stream;
     map_options_t options;
     bool begun;

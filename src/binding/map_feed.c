@@ -87,6 +87,9 @@ static int send_flat(map_object *self, encoder_t *encoder, plait_flat_value_t li
     }
     job->function = self->function;
     shipment_retain(self->function);
+    job->context = self->context;
+    if (job->context != NULL)
+        shipment_retain(job->context);
     if (encoder_finish(encoder, list, &job->items) == 0)
         return submit_job(self, job);
     plait_job_release(&job->job);
@@ -161,6 +164,7 @@ static int send_direct(map_object *self, PyObject *items)
     if (job == NULL)
         return -1;
     job->callable = Py_NewRef(self->callable);
+    job->variables = Py_XNewRef(self->variables);
     job->objects = Py_NewRef(items);
     return submit_job(self, job);
 }

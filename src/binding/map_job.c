@@ -61,9 +61,11 @@ static void job_destroy(plait_job_t *job)
 {
     map_job_t *self = (map_job_t *)job;
     shipment_release(self->function);
+    shipment_release(self->context);
     message_clear(&self->items);
     if (PyThreadState_GetUnchecked() != NULL) { /* as answer_clear */
         Py_CLEAR(self->callable);
+        Py_CLEAR(self->variables);
         Py_CLEAR(self->objects);
     }
     stream_release(self->stream);
@@ -136,9 +138,28 @@ static void send_raised(worker_data_t *data, map_job_t *job, uint64_t place)
     stream_send(job->stream, grain);
 }
 
-static PyObject *apply(map_job_t *job, PyObject *function, PyObject *item)
+/* Each item has a context of its own. */
+static bool enter_context(worker_data_t *data, map_job_t *job, PyObject **entered)
 {
-    return job->star ? PyObject_CallObject(function, item) : PyObject_CallOneArg(function, item);
+    PyObject *brought = NULL;
+    if (job->variables != NULL || job->context != NULL) {
+        brought = job->variables != NULL ? PyContext_Copy(job->variables)
+                                         : worker_context(data, job->context);
+        if (brought == NULL)
+            return false;
+    }
+    return context_enter(data, brought, entered);
+}
+
+static PyObject *apply(worker_data_t *data, map_job_t *job, PyObject *function, PyObject *item)
+{
+    PyObject *context;
+    if (!enter_context(data, job, &context))
+        return NULL;
+    PyObject *result = run_generator(job->star ? PyObject_CallObject(function, item)
+                                               : PyObject_CallOneArg(function, item));
+    context_leave(data, context);
+    return result;
 }
 
 /* What must be there before the first item: the function and the items' message. */
@@ -193,7 +214,7 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, output_t *output, 
     call_t *below = begin_call(data, items_of(data));
     for (bool go = raise_if_interrupted(data) == 0; go && index < high; index++) {
         PyObject *item = decode_value(&decoder, plait_flat_word(&items, (size_t)index));
-        PyObject *result = item == NULL ? NULL : apply(job, function, item);
+        PyObject *result = item == NULL ? NULL : apply(data, job, function, item);
         Py_XDECREF(item);
         int status = result == NULL ? -1 : put_result(output, result, (size_t)(index - low));
         Py_XDECREF(result);
@@ -237,6 +258,7 @@ static uint64_t run_flat(worker_data_t *data, map_job_t *job, uint64_t low, uint
     else
         PyErr_NoMemory();
     PyObject *exception = done < count && output.left == NULL ? take_raised() : NULL;
+    output_settle(data);
     send_message(data, job, low, low + done, output.encoder, output.list);
     encoder_give(kept, output.encoder);
     if (done == count)
@@ -263,13 +285,14 @@ static uint64_t run_direct(worker_data_t *data, map_job_t *job, uint64_t low, ui
     for (bool go = raise_if_interrupted(data) == 0; go && index < high; index++) {
         /* borrowed: the job's list is nobody else's and keeps it */
         PyObject *result =
-            apply(job, job->callable, PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
+            apply(data, job, job->callable, PyList_GET_ITEM(job->objects, (Py_ssize_t)index));
         if (result == NULL)
             break;
         PyList_SET_ITEM(results, (Py_ssize_t)(index - low), result);
     }
     end_call(data, below);
     PyObject *exception = index < high ? take_raised() : NULL;
+    output_settle(data);
     cut_list(results, index - low);
     send_list(job, low, index, results);
     if (exception == NULL)

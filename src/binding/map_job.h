@@ -33,7 +33,9 @@ typedef struct map_job {
     bool star;
     shipment_t *function; /* not for threads */
     message_t items;      /* a LIST */
+    shipment_t *context;  /* NULL: no variable travels */
     PyObject *callable;   /* thread kind */
+    PyObject *variables;  /* a context, or NULL: none is set */
     PyObject *objects;    /* a list */
 } map_job_t;
 

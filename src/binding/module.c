@@ -6,7 +6,8 @@
 static const char *const name_texts[] = {
     [NAME_MODULE] = "__module__", [NAME_QUALNAME] = "__qualname__",
     [NAME_START] = "start",       [NAME_STOP] = "stop",
-    [NAME_STEP] = "step",
+    [NAME_STEP] = "step",         [NAME_STDOUT] = "stdout",
+    [NAME_STDERR] = "stderr",
 };
 
 module_state *state_of_type(PyTypeObject *type)
@@ -156,6 +157,20 @@ static PyObject *module_decode(PyObject *module, PyObject *bytes)
     return object;
 }
 
+PyDoc_STRVAR(
+    send_record_doc,
+    "_send_record(record, /)\n--\n\n"
+    "Has plait._maker.handle(*record) called by the interpreter that made this worker's pool.\n"
+    "False, and nothing done, where this thread is not the worker's own.");
+
+static PyObject *module_send_record(PyObject *module, PyObject *record)
+{
+    worker_data_t *worker = state_of_module(module)->worker;
+    if (!visit_can_be_made(worker))
+        Py_RETURN_FALSE;
+    return visit_maker(worker, VISIT_HANDLE, record) < 0 ? NULL : Py_NewRef(Py_True);
+}
+
 static PyMethodDef module_methods[] = {
     {"_register", module_register, METH_VARARGS, register_doc},
     {"_take_finished", module_take_finished, METH_NOARGS, take_finished_doc},
@@ -164,6 +179,7 @@ static PyMethodDef module_methods[] = {
     {"_join_orphans", module_join_orphans, METH_NOARGS, join_orphans_doc},
     {"cpu_count", module_cpu_count, METH_NOARGS, cpu_count_doc},
     {"_serve", module_serve, METH_NOARGS, serve_doc},
+    {"_send_record", module_send_record, METH_O, send_record_doc},
     {"_encode", module_encode, METH_O, encode_doc},
     {"_decode", module_decode, METH_O, decode_doc},
     {NULL, NULL, 0, NULL},
@@ -187,7 +203,8 @@ static int module_exec(PyObject *module)
         return -1;
     plait_mailbox_init(&state->notifier);
     state->foreign_types = PyDict_New();
-    if (state->foreign_types == NULL)
+    state->sys = PyImport_ImportModule("sys");
+    if (state->foreign_types == NULL || state->sys == NULL)
         return -1;
     for (size_t index = 0; index < NAME_COUNT; index++) {
         state->names[index] = PyUnicode_InternFromString(name_texts[index]);
@@ -197,8 +214,10 @@ static int module_exec(PyObject *module)
     state->pool_type = add_type(module, &pool_spec);
     state->future_type = add_type(module, &future_spec);
     state->map_type = add_type(module, &map_spec);
-    return state->pool_type == NULL || state->future_type == NULL || state->map_type == NULL ? -1
-                                                                                             : 0;
+    state->lines_type = add_type(module, &lines_spec);
+    bool made = state->pool_type != NULL && state->future_type != NULL && state->map_type != NULL &&
+                state->lines_type != NULL;
+    return made ? 0 : -1;
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)
@@ -207,6 +226,8 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->pool_type);
     Py_VISIT(state->future_type);
     Py_VISIT(state->map_type);
+    Py_VISIT(state->lines_type);
+    Py_VISIT(state->sys);
     Py_VISIT(state->future_class);
     Py_VISIT(state->broken_class);
     Py_VISIT(plait_atomic_load_relaxed(&state->travel)); /* relaxed: the world is stopped */
@@ -221,6 +242,8 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->pool_type);
     Py_CLEAR(state->future_type);
     Py_CLEAR(state->map_type);
+    Py_CLEAR(state->lines_type);
+    Py_CLEAR(state->sys);
     Py_CLEAR(state->future_class);
     Py_CLEAR(state->broken_class);
     Py_XDECREF(plait_atomic_swap_acq_rel(&state->travel, NULL));

@@ -217,6 +217,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
         return PyErr_NoMemory();
     core->kind = kind_of_name(kind);
     core->interpreter = PyInterpreterState_Get();
+    core->maker = state;
     core->fork_count = plait_prim_fork_count();
     core->setup.root = core->initializer_arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
     plait_sched_config_t config = {.workers = (unsigned)workers,
@@ -240,6 +241,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
         return NULL;
     if (open_program(core, args[6]) < 0)
         return NULL;
+    output_take_streams(state, false);
     if (core->kind == KIND_THREAD && prefix[0] != 0)
         core->name_prefix = Py_NewRef(args[2]);
     Py_RETURN_NONE;

@@ -14,8 +14,9 @@ typedef struct service {
     plait_channel_t channel;
     worker_data_t *data;
     pool_core_t *core;
-    call_t *call; /* used for every request */
-    shipment_t function;
+    uint64_t number; /* of the present request */
+    call_t *call;    /* used for every request */
+    shipment_t function, context;
     message_t items; /* the block of a map's items that came last */
     /* the desk */
     kept_encoder_t desk;
@@ -106,16 +107,10 @@ static void dismiss_attendant(service_t *service)
 
 /* ---- answers ---- */
 
-static void reply(service_t *service, plait_letter_t *letter, uint64_t number,
-                  const message_t *message)
+static void send(service_t *service, plait_letter_t *letter)
 {
     int result;
-    if (plait_prim_fork_count() != service->core->fork_count)
-        _Exit(0); /* a copy that a task has made by fork, and that came back */
-    letter->number = number;
-    letter->words[ANSWER_ROOT] = message->root;
-    if (message->bytes != NULL)
-        letter->blobs[0] = (plait_blob_t){message->bytes, message->size};
+    letter->number = service->number;
     /* Blocks while the parent takes something large away. */
     Py_BEGIN_ALLOW_THREADS
     do
@@ -126,16 +121,27 @@ static void reply(service_t *service, plait_letter_t *letter, uint64_t number,
         Py_FatalError("plait: the channel to the parent process is damaged");
 }
 
-/* To a step of the setup: whether it raised. */
-static void reply_ready(service_t *service, uint64_t number, int status)
+static void reply(service_t *service, plait_letter_t *letter, const message_t *message)
 {
+    if (plait_prim_fork_count() != service->core->fork_count)
+        _Exit(0); /* a copy that a task has made by fork, and that came back */
+    letter->words[ANSWER_ROOT] = message->root;
+    if (message->bytes != NULL)
+        letter->blobs[0] = (plait_blob_t){message->bytes, message->size};
+    send(service, letter);
+}
+
+/* To a step of the setup: whether it raised. */
+static void reply_ready(service_t *service, int status)
+{
+    output_settle(service->data);
     plait_letter_t letter = {.type = REPLY_READY, .words[ANSWER_OUTCOME] = OUTCOME_VALUE};
     message_t message = {.root = plait_flat_const(PLAIT_FLAT_NONE)};
     if (status < 0) {
         letter.words[ANSWER_OUTCOME] = OUTCOME_EXCEPTION;
         exception_to_message(service->data->state, &message);
     }
-    reply(service, &letter, number, &message);
+    reply(service, &letter, &message);
     message_clear(&message);
 }
 
@@ -145,11 +151,52 @@ static uint64_t answer_flags(service_t *service)
     return table_get(&service->data->functions, service->function.id, &known) ? FLAG_KNOWN : 0;
 }
 
+void service_visit(service_t *service, visit_t visit, const message_t *arguments)
+{
+    plait_letter_t letter = {
+        .type = REPLY_VISIT,
+        .words = {[VISIT_WHICH] = visit, [VISIT_ROOT] = arguments->root},
+        .blobs[0] = {arguments->bytes, arguments->bytes == NULL ? 0 : arguments->size},
+    };
+    send(service, &letter);
+}
+
 /* ---- requests ---- */
 
 static message_t message_in(const plait_letter_t *letter, int blob, uint64_t root)
 {
     return (message_t){root, letter->blobs[blob].bytes, letter->blobs[blob].size, true};
+}
+
+/* Keeps a message for the requests that follow, in place of the one before. */
+static void keep(message_t *kept, plait_letter_t *letter, int blob, uint64_t root)
+{
+    message_clear(kept);
+    *kept = message_in(letter, blob, root);
+    kept->borrowed = false;
+    if (!letter->in_ring[blob]) {
+        letter->blobs[blob].bytes = NULL; /* taken away */
+        return;
+    }
+    kept->bytes = malloc(kept->size);
+    if (kept->bytes == NULL)
+        Py_FatalError("plait: no memory for a request of the parent process");
+    memcpy(kept->bytes, letter->blobs[blob].bytes, kept->size);
+}
+
+static void keep_context(service_t *service, plait_letter_t *letter)
+{
+    service->context.id = letter->words[CONTEXT_ID];
+    keep(&service->context.message, letter, 0, letter->words[CONTEXT_ROOT]);
+}
+
+/* The context of a request, as call_run wants it. */
+static shipment_t *take_context(service_t *service, const plait_letter_t *letter)
+{
+    if (!(letter->words[CALL_FLAGS] & FLAG_CONTEXT))
+        return NULL;
+    shipment_retain(&service->context); /* the call's */
+    return &service->context;
 }
 
 /* The function of a request, as worker_function wants it. */
@@ -166,8 +213,7 @@ static void take_function(service_t *service, const plait_letter_t *letter)
 static void do_setup(service_t *service, const plait_letter_t *letter)
 {
     service->core->setup = message_in(letter, 0, letter->words[SETUP_ROOT]);
-    reply_ready(service, letter->number,
-                worker_resemble_maker(service->data, service->data->state));
+    reply_ready(service, worker_resemble_maker(service->data));
 }
 
 static void do_initialize(service_t *service, const plait_letter_t *letter)
@@ -175,7 +221,7 @@ static void do_initialize(service_t *service, const plait_letter_t *letter)
     take_function(service, letter);
     service->core->initializer_shipment = &service->function;
     service->core->initializer_arguments = message_in(letter, 1, letter->words[CALL_ROOT]);
-    reply_ready(service, letter->number, worker_run_initializer(service->data));
+    reply_ready(service, worker_run_initializer(service->data));
     service->core->initializer_shipment = NULL;
 }
 
@@ -186,34 +232,17 @@ static void do_call(service_t *service, const plait_letter_t *letter)
     take_function(service, letter);
     shipment_retain(&service->function); /* the call's */
     call->flat.function = &service->function;
+    call->flat.context = take_context(service, letter);
     call->flat.arguments = message_in(letter, 1, letter->words[CALL_ROOT]);
     call_run(service->data, call);
     answer.words[ANSWER_OUTCOME] = call->answer.outcome;
     answer.words[ANSWER_FLAGS] = answer_flags(service);
-    reply(service, &answer, letter->number, &call->answer.message);
+    reply(service, &answer, &call->answer.message);
     answer_clear(&call->answer);
     call->answer = (answer_t){.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
 }
 
-/* Keeps a block for the requests that follow. */
-static int keep_items(service_t *service, plait_letter_t *letter)
-{
-    message_clear(&service->items);
-    message_t items = message_in(letter, 1, letter->words[CALL_ROOT]);
-    if (letter->in_ring[1]) {
-        items.bytes = malloc(items.size);
-        if (items.bytes == NULL)
-            return -1;
-        memcpy(items.bytes, letter->blobs[1].bytes, items.size);
-    } else {
-        letter->blobs[1].bytes = NULL; /* taken away */
-    }
-    items.borrowed = false;
-    service->items = items;
-    return 0;
-}
-
-static void send_grains(service_t *service, stream_t *stream, uint64_t number)
+static void send_grains(service_t *service, stream_t *stream)
 {
     plait_link_t *link;
     if (plait_mailbox_take(&stream->grains, 0, &link) != PLAIT_OK)
@@ -225,7 +254,7 @@ static void send_grains(service_t *service, stream_t *stream, uint64_t number)
         letter.words[ANSWER_OUTCOME] = grain->answer.outcome;
         letter.words[GRAIN_LOW] = grain->low;
         letter.words[GRAIN_HIGH] = grain->high;
-        reply(service, &letter, number, &grain->answer.message);
+        reply(service, &letter, &grain->answer.message);
         grain_free(grain);
     }
 }
@@ -236,21 +265,24 @@ static void do_items(service_t *service, plait_letter_t *letter)
     message_t nothing = {.root = plait_flat_const(PLAIT_FLAT_NONE)};
     uint64_t flags = letter->words[CALL_FLAGS], high = letter->words[ITEMS_HIGH];
     stream_t *stream = stream_new();
-    if (stream == NULL || ((flags & FLAG_ITEMS) && keep_items(service, letter) < 0))
+    if (stream == NULL)
         Py_FatalError("plait: no memory for the items of a map");
+    if (flags & FLAG_ITEMS)
+        keep(&service->items, letter, 1, letter->words[CALL_ROOT]);
     take_function(service, letter);
     map_job_t job = {.stream = stream,
                      .core = service->core,
                      .star = (flags & FLAG_STAR) != 0,
                      .function = &service->function,
+                     .context = flags & FLAG_CONTEXT ? &service->context : NULL,
                      .items = service->items};
     for (uint64_t low = letter->words[ITEMS_LOW]; low < high;) {
         low += map_run_items(service->data, &job.job, low, high);
-        send_grains(service, stream, letter->number);
+        send_grains(service, stream);
     }
     stream_release(stream);
     done.words[ANSWER_FLAGS] = answer_flags(service);
-    reply(service, &done, letter->number, &nothing);
+    reply(service, &done, &nothing);
 }
 
 /* ---- the loop ---- */
@@ -279,12 +311,16 @@ static void serve_requests(service_t *service)
 {
     plait_letter_t letter;
     while (next_request(service, &letter)) {
+        service->number = letter.number;
         switch (letter.type) {
         case REQUEST_SETUP:
             do_setup(service, &letter);
             break;
         case REQUEST_INITIALIZE:
             do_initialize(service, &letter);
+            break;
+        case REQUEST_CONTEXT:
+            keep_context(service, &letter);
             break;
         case REQUEST_CALL:
             do_call(service, &letter);
@@ -322,6 +358,8 @@ static int open_service(service_t *service)
     service->data->service = service;
     table_init(&service->data->functions);
     plait_atomic_init(&service->function.references, 1);
+    plait_atomic_init(&service->context.references, 1);
+    service->context.message.root = plait_flat_const(PLAIT_FLAT_NONE);
     if (worker_find_state(service->data) < 0)
         return -1;
     open_desk(service);
@@ -338,9 +376,12 @@ static void close_service(service_t *service)
     dismiss_attendant(service);
     leave_members(service->data);
     worker_forget_functions(service->data);
+    context_end(service->data);
+    output_leave(service->data);
     encoder_fini(&service->data->encoder.encoder);
     encoder_fini(&service->desk.encoder);
     message_clear(&service->items);
+    message_clear(&service->context.message);
     Py_CLEAR(service->data->module);
 }
 

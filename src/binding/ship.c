@@ -39,6 +39,7 @@ typedef struct parcel {
 struct shipper {
     parcel_t *parcels[REMEMBERED]; /* NULL: empty */
     unsigned newest;               /* the slot used last */
+    shipment_t *context;           /* the last one, or NULL */
     kept_encoder_t encoder;
 };
 
@@ -72,7 +73,7 @@ static void write_name(PyObject *callable, char name[SHIPMENT_NAME])
     snprintf(name, SHIPMENT_NAME, "%s", bytes);
 }
 
-/* Takes the message over. */
+/* Takes the message over. `callable`: NULL for what is none. */
 static shipment_t *shipment_new(message_t *message, PyObject *callable)
 {
     shipment_t *shipment = malloc(sizeof *shipment);
@@ -83,7 +84,9 @@ static shipment_t *shipment_new(message_t *message, PyObject *callable)
     plait_atomic_init(&shipment->references, 1);
     shipment->id = plait_task_next_id();
     shipment->message = *message;
-    write_name(callable, shipment->name);
+    shipment->name[0] = 0;
+    if (callable != NULL)
+        write_name(callable, shipment->name);
     *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
     return shipment;
 }
@@ -210,7 +213,8 @@ static bool is_stable(walk_t *walk, PyObject *object)
     if (object == Py_None || type == &PyLong_Type || type == &PyUnicode_Type ||
         type == &PyFloat_Type || type == &PyBool_Type || type == &PyBytes_Type ||
         type == &PyComplex_Type || type == &PyRange_Type || object == Py_Ellipsis ||
-        object == Py_NotImplemented || PyModule_Check(object) || is_descriptor(type))
+        object == Py_NotImplemented || PyModule_Check(object) || is_descriptor(type) ||
+        type == &PyContextVar_Type)
         return true;
     if (type == &PyTuple_Type) {
         for (Py_ssize_t index = 0; index < PyTuple_GET_SIZE(object); index++)
@@ -322,6 +326,10 @@ void shipper_forget(shipper_t *shipper)
 {
     for (unsigned slot = 0; shipper != NULL && slot < REMEMBERED; slot++)
         put(shipper, slot, NULL);
+    if (shipper != NULL) {
+        shipment_release(shipper->context);
+        shipper->context = NULL;
+    }
 }
 
 void shipper_free(shipper_t *shipper)
@@ -361,18 +369,39 @@ static shipment_t *find_by_identity(shipper_t *shipper, PyObject *callable)
     return shipment;
 }
 
+static bool has_bytes(const shipment_t *shipment, const message_t *message)
+{
+    return shipment != NULL && shipment->message.size == message->size &&
+           memcmp(shipment->message.bytes, message->bytes, message->size) == 0;
+}
+
 static shipment_t *find_by_bytes(shipper_t *shipper, const message_t *message)
 {
     for (unsigned slot = 0; slot < REMEMBERED; slot++) {
         shipment_t *shipment =
             shipper->parcels[slot] == NULL ? NULL : shipper->parcels[slot]->shipment;
-        if (shipment != NULL && shipment->message.size == message->size &&
-            memcmp(shipment->message.bytes, message->bytes, message->size) == 0) {
+        if (has_bytes(shipment, message)) {
             shipment_retain(shipment);
             return shipment;
         }
     }
     return NULL;
+}
+
+shipment_t *ship_context(shipper_t *shipper, message_t *message)
+{
+    if (!has_bytes(shipper->context, message)) {
+        shipment_t *shipment = shipment_new(message, NULL);
+        if (shipment == NULL) {
+            message_clear(message);
+            return NULL;
+        }
+        shipment_release(shipper->context);
+        shipper->context = shipment;
+    }
+    message_clear(message);
+    shipment_retain(shipper->context);
+    return shipper->context;
 }
 
 static shipment_t *ship_anew(module_state *state, shipper_t *shipper, PyObject *callable)

@@ -45,6 +45,8 @@ int help_while_waiting(uint64_t sched_id, bool *stepped)
     if (worker == NULL)
         return 0;
     worker_data_t *data = plait_worker_data(worker);
+    if (data->abroad)
+        return 0; /* its calls belong to another interpreter than the one it is in now */
     if (raise_if_interrupted(data) < 0)
         return -1;
     if (plait_sched_id(plait_worker_sched(worker)) != sched_id)

@@ -40,6 +40,7 @@ int worker_find_state(worker_data_t *data)
     data->state = state_of_module(data->module);
     encoder_init(&data->encoder.encoder, data->state);
     data->interpreter = PyInterpreterState_Get();
+    data->thread_state = PyThreadState_Get();
     data->thread_id = PyThread_get_thread_ident();
     join_members(data);
     return 0;
@@ -78,36 +79,44 @@ static int attach_interpreter(worker_data_t *data)
     return 0;
 }
 
-/* sys attributes first, since importing anything of the maker's needs its sys.path. */
-int worker_resemble_maker(worker_data_t *data, module_state *state)
+/* Attributes of sys, and what its functions set: `name` is that of an attribute or of a function. */
+static int set_in_sys(PyObject *name, PyObject *value)
 {
-    PyObject *setup = decode_message(state, &data->core->setup);
-    PyObject *name, *value;
-    Py_ssize_t position = 0;
-    int status = setup == NULL ? -1 : 0;
-    while (status == 0 && PyDict_Next(setup, &position, &name, &value)) {
-        const char *text = PyUnicode_AsUTF8(name);
-        if (text == NULL)
-            status = -1;
-        else if (strcmp(text, "recursion_limit") == 0)
-            Py_SetRecursionLimit((int)PyLong_AsLong(value));
-        else
-            status = PySys_SetObject(text, value);
-    }
-    Py_XDECREF(setup);
-    return status;
+    const char *text = PyUnicode_AsUTF8(name);
+    PyObject *known = text == NULL ? NULL : PySys_GetObject(text); /* borrowed */
+    if (text == NULL || known == NULL || !PyCFunction_Check(known))
+        return text == NULL ? -1 : PySys_SetObject(text, value);
+    PyObject *done = PyObject_CallOneArg(known, value);
+    Py_XDECREF(done);
+    return done == NULL ? -1 : 0;
 }
 
-/* Interpreter kind. One that came by value leaves its globals behind for other functions. */
-static PyObject *call_initializer(worker_data_t *data, PyObject *function, PyObject *arguments)
+/* Before anything else, since importing anything of the maker's needs its sys.path. */
+static int resemble_maker(PyObject *setup)
 {
-    if (is_importable(data->state, function))
-        return PyObject_CallObject(function, arguments);
-    PyObject *module = PyImport_ImportModule("plait._initial");
-    PyObject *result =
-        module == NULL ? NULL : PyObject_CallMethod(module, "run", "OO", function, arguments);
+    PyObject *name, *value, *attributes = PyDict_GetItemString(setup, "sys"); /* borrowed */
+    Py_ssize_t position = 0;
+    while (attributes != NULL && PyDict_Next(attributes, &position, &name, &value))
+        if (set_in_sys(name, value) < 0)
+            return -1;
+    return 0;
+}
+
+/* Then what needs modules: see plait._resemble. */
+static int resemble_further(worker_data_t *data, PyObject *setup)
+{
+    PyObject *eager = PyDict_GetItemString(setup, "eager"); /* both borrowed */
+    PyObject *parts = PyDict_GetItemString(setup, "parts");
+    data->state->worker = data;
+    if (eager != NULL && output_take_own_streams(data, eager) < 0)
+        return -1;
+    if (parts == NULL)
+        return 0;
+    PyObject *module = PyImport_ImportModule("plait._resemble");
+    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, "adopt", "(O)", parts);
+    Py_XDECREF(done);
     Py_XDECREF(module);
-    return result;
+    return done == NULL ? -1 : 0;
 }
 
 /* Own-GIL interpreters import what declares its support of them; the rest is made to fit. Without a
@@ -123,6 +132,32 @@ static int isolate_extensions(void)
     Py_XDECREF(module);
     return done == NULL ? -1 : 0;
 #endif
+}
+
+int worker_resemble_maker(worker_data_t *data)
+{
+    module_state bare = {0}; /* enough to decode what only holds builtins */
+    PyObject *setup = decode_message(&bare, &data->core->setup);
+    int status = setup == NULL || resemble_maker(setup) < 0 ||
+                         (data->state == NULL && worker_find_state(data) < 0) ||
+                         (data->core->kind == KIND_INTERPRETER && isolate_extensions() < 0) ||
+                         resemble_further(data, setup) < 0
+                     ? -1
+                     : 0;
+    Py_XDECREF(setup);
+    return status;
+}
+
+/* Interpreter kind. One that came by value leaves its globals behind for other functions. */
+static PyObject *call_initializer(worker_data_t *data, PyObject *function, PyObject *arguments)
+{
+    if (is_importable(data->state, function))
+        return PyObject_CallObject(function, arguments);
+    PyObject *module = PyImport_ImportModule("plait._initial");
+    PyObject *result =
+        module == NULL ? NULL : PyObject_CallMethod(module, "run", "OO", function, arguments);
+    Py_XDECREF(module);
+    return result;
 }
 
 int worker_run_initializer(worker_data_t *data)
@@ -142,7 +177,7 @@ int worker_run_initializer(worker_data_t *data)
         return 0;
     }
     Py_XDECREF(result);
-    return result == NULL ? -1 : 0;
+    return result == NULL || !context_settle(data) ? -1 : 0;
 }
 
 /* How threading sees a thread worker: it has not made it, and would take it for a daemon, as which
@@ -177,21 +212,17 @@ static int enter(plait_worker_t *worker)
     bool own = data->core->kind == KIND_INTERPRETER;
     if ((own ? attach_interpreter(data) : attach_thread(data)) < 0)
         return PLAIT_SYSTEM;
-    /* a state with no types yet serves to decode what only holds builtins */
-    module_state bare = {0};
-    if ((own && worker_resemble_maker(data, &bare) < 0) || worker_find_state(data) < 0) {
-        core_failed(data->core, NULL, "plait._plait could not be imported in the new interpreter");
+    if ((own ? worker_resemble_maker(data) : worker_find_state(data)) < 0) {
+        core_failed(data->core, data->state, "the new interpreter could not be prepared");
         PyErr_Print();
-        return PLAIT_SYSTEM;
-    }
-    if (own && isolate_extensions() < 0) {
-        core_failed(data->core, data->state, "its extension modules could not be prepared");
         return PLAIT_SYSTEM;
     }
     if (introduce_thread(data, worker) < 0 || worker_run_initializer(data) < 0) {
         core_failed(data->core, data->state, "its initializer raised");
+        output_settle(data);
         return PLAIT_SYSTEM;
     }
+    output_settle(data);
     data->entered = true;
     plait_atomic_add_seq_cst(&data->core->entered, 1);
     return PLAIT_OK;
@@ -221,13 +252,16 @@ static void leave(plait_worker_t *worker)
     if (data->thread_state != NULL) {
         leave_members(data);
         worker_forget_functions(data);
+        context_end(data);
         if (data->state != NULL)
             encoder_fini(&data->encoder.encoder);
+        output_leave(data);
         Py_CLEAR(data->module);
         if (data->core->kind == KIND_INTERPRETER) {
             home_t *home = data->state == NULL ? NULL : data->state->home;
             Py_EndInterpreter(data->thread_state);
             home_give(home);
+            visit_end(data);
         } else {
             PyThreadState_Clear(data->thread_state);
             PyThreadState_DeleteCurrent();
@@ -300,6 +334,8 @@ static void resume_worker(plait_worker_t *worker)
     if (data != NULL && data->thread_state != NULL) {
         PyEval_RestoreThread(data->thread_state);
         data->turn = plait_prim_now();
+        if (data->core->kind == KIND_THREAD && data->state != NULL)
+            output_take_streams(data->state, true); /* they may have been replaced meanwhile */
     }
 }
 

@@ -27,6 +27,7 @@ typedef struct process {
     uint64_t request; /* the number of the one under way, or of the last */
     /* the proxy's own */
     table_t known;                      /* ids of shipments whose function the child keeps */
+    uint64_t context;                   /* id of the one that it keeps; 0: none */
     uint64_t items_stream, items_first; /* the block of items that it keeps */
 } process_t;
 
@@ -56,9 +57,26 @@ static int send(process_t *process, const plait_letter_t *letter)
     return result;
 }
 
-/* The next answer to the present request. Looks now and then even if it is not woken: a child that
+static void finish(process_t *process, plait_letter_t *letter)
+{
+    plait_wire_finish_spsc(&process->child.channel.replies, letter);
+}
+
+/* Does what the child asks for. */
+static int visit(worker_data_t *data, plait_letter_t *letter)
+{
+    uint64_t which = letter->words[VISIT_WHICH];
+    if (which >= VISIT_COUNT)
+        return PLAIT_CORRUPT;
+    message_t arguments = message_of(letter, 0, letter->words[VISIT_ROOT]);
+    visit_for_child(data, (visit_t)which, &arguments);
+    message_clear(&arguments);
+    return PLAIT_OK;
+}
+
+/* The next letter that belongs to the present request. Looks now and then even if it is not woken: a child that
  * writes nonsense may have written over the word that says who sleeps. */
-static int receive(process_t *process, plait_letter_t *letter)
+static int receive_any(process_t *process, plait_letter_t *letter)
 {
     int result;
     plait_ring_t *ring = &process->child.channel.replies;
@@ -72,9 +90,18 @@ static int receive(process_t *process, plait_letter_t *letter)
     return result;
 }
 
-static void finish(process_t *process, plait_letter_t *letter)
+/* The next answer to the present request; what the child asks for before it gives one is done. */
+static int receive(worker_data_t *data, plait_letter_t *letter)
 {
-    plait_wire_finish_spsc(&process->child.channel.replies, letter);
+    process_t *process = data->process;
+    int result = receive_any(process, letter);
+    while (result == PLAIT_OK && letter->type == REPLY_VISIT) {
+        result = visit(data, letter);
+        finish(process, letter);
+        if (result == PLAIT_OK)
+            result = receive_any(process, letter);
+    }
+    return result;
 }
 
 /* What the child says in its letter; PLAIT_CORRUPT where it cannot say that. */
@@ -100,7 +127,7 @@ static plait_child_death_t bury(worker_data_t *data, int64_t deadline)
     plait_prim_unlock(&data->lock);
     plait_child_end(&process->child, deadline, &death);
     table_clear(&process->known);
-    process->items_stream = 0;
+    process->items_stream = process->context = 0;
     return death;
 }
 
@@ -173,7 +200,7 @@ static int prepare(worker_data_t *data, plait_letter_t *letter, bool last)
     letter->number = process->request;
     int result = send(process, letter);
     if (result == PLAIT_OK)
-        result = receive(process, letter);
+        result = receive(data, letter);
     if (result == PLAIT_OK) {
         result = letter->type == REPLY_READY ? read_answer(letter, &answer) : PLAIT_CORRUPT;
         finish(process, letter);
@@ -247,6 +274,20 @@ static int enter(plait_worker_t *worker)
     return start(data) < 0 ? PLAIT_SYSTEM : PLAIT_OK;
 }
 
+/* Has the child end, and does what it asks for meanwhile. */
+static void dismiss(worker_data_t *data)
+{
+    process_t *process = data->process;
+    plait_letter_t letter = {.type = REQUEST_END, .number = process->request};
+    int result = send(process, &letter);
+    while (result == PLAIT_OK) {
+        result = receive(data, &letter);
+        if (result == PLAIT_OK)
+            finish(process, &letter);
+    }
+    bury(data, result == PLAIT_CLOSED ? PLAIT_PRIM_FOREVER : 0);
+}
+
 static void leave(plait_worker_t *worker)
 {
     worker_data_t *data = plait_worker_data(worker);
@@ -255,10 +296,9 @@ static void leave(plait_worker_t *worker)
     process_t *process = data->process;
     if (process != NULL) {
         leave_members(data);
-        if (process->alive) {
-            send(process, &(plait_letter_t){.type = REQUEST_END});
-            bury(data, PLAIT_PRIM_FOREVER);
-        }
+        if (process->alive)
+            dismiss(data);
+        visit_end(data);
         table_fini(&process->known);
         free(process);
     }
@@ -328,17 +368,38 @@ static void note_function(process_t *process, const shipment_t *shipment, uint64
         table_add(&process->known, shipment->id, 1); /* without memory it is sent again */
 }
 
-/* PLAIT_OK with the child's answer. */
-static int ask(process_t *process, call_t *call)
+/* The context's part of a request: a letter of its own, ahead of it, unless the child has that one. */
+static int send_context(process_t *process, const shipment_t *context, plait_letter_t *request)
 {
+    if (context == NULL)
+        return PLAIT_OK;
+    request->words[CALL_FLAGS] |= FLAG_CONTEXT;
+    if (process->context == context->id)
+        return PLAIT_OK;
+    plait_letter_t letter = {
+        .type = REQUEST_CONTEXT,
+        .number = process->request,
+        .words = {[CONTEXT_ID] = context->id, [CONTEXT_ROOT] = context->message.root},
+        .blobs[0] = blob_of(&context->message),
+    };
+    process->context = context->id;
+    return send(process, &letter);
+}
+
+/* PLAIT_OK with the child's answer. */
+static int ask(worker_data_t *data, call_t *call)
+{
+    process_t *process = data->process;
     shipment_t *function = call->flat.function;
     plait_letter_t letter = {.type = REQUEST_CALL,
                              .words[CALL_ROOT] = call->flat.arguments.root,
                              .blobs[1] = blob_of(&call->flat.arguments)};
     put_function(process, function, &letter);
-    int result = send(process, &letter);
+    int result = send_context(process, call->flat.context, &letter);
     if (result == PLAIT_OK)
-        result = receive(process, &letter);
+        result = send(process, &letter);
+    if (result == PLAIT_OK)
+        result = receive(data, &letter);
     if (result != PLAIT_OK)
         return result;
     result = letter.type == REPLY_CALL ? read_answer(&letter, &call->answer) : PLAIT_CORRUPT;
@@ -370,7 +431,7 @@ static void run(plait_worker_t *worker, plait_task_t *task)
             answer_broken(data->core, &call->answer);
             break;
         }
-        result = ask(data->process, call);
+        result = ask(data, call);
     } while (result != PLAIT_OK && may_begin_again(data, result, &attempts));
     if (data->process->alive && result != PLAIT_OK)
         answer_failed(data, result, call->flat.function->name, &call->answer);
@@ -412,15 +473,17 @@ static int send_items(process_t *process, stretch_t *stretch)
     }
     /* the child begins with an empty desk */
     plait_atomic_store_seq_cst(&process->child.channel.shared->finished, stretch->next);
-    return send(process, &letter);
+    int result = send_context(process, job->context, &letter);
+    return result == PLAIT_OK ? send(process, &letter) : result;
 }
 
 /* One letter about the items. PLAIT_EMPTY when it was the last. */
-static int take_grain(process_t *process, stretch_t *stretch)
+static int take_grain(worker_data_t *data, stretch_t *stretch)
 {
+    process_t *process = data->process;
     plait_letter_t letter;
     answer_t answer = {0};
-    int result = receive(process, &letter);
+    int result = receive(data, &letter);
     if (result != PLAIT_OK)
         return result;
     uint64_t low = letter.words[GRAIN_LOW], high = letter.words[GRAIN_HIGH];
@@ -491,7 +554,7 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t lo
         }
         result = send_items(data->process, &stretch);
         while (result == PLAIT_OK)
-            result = take_grain(data->process, &stretch);
+            result = take_grain(data, &stretch);
     } while (result != PLAIT_EMPTY && may_begin_again(data, result, &attempts));
     if (data->process->alive && result != PLAIT_EMPTY)
         items_failed(data, &stretch, result);

@@ -6,9 +6,24 @@ import os
 import threading
 import time
 from collections import OrderedDict, namedtuple
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 
 Point = namedtuple("Point", "x y")
+
+
+REQUEST = ContextVar("request", default="none")
+UNSET = ContextVar("unset")
+
+
+def request():
+    return REQUEST.get()
+
+
+def set_request(value):
+    before = REQUEST.get()
+    REQUEST.set(value)
+    return before
 
 
 class Colour(enum.Enum):
@@ -81,6 +96,10 @@ class Slow:
 
     def __getstate__(self):
         return 1
+
+
+class Caution(Warning):
+    pass
 
 
 class Mistake(Exception):

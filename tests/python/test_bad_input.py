@@ -98,7 +98,7 @@ def test_an_unpicklable_result(alive):
         (threading.Lock, "lock"),
         (lambda: [1, {"the key": threading.Lock()}], "the key"),
         (jobs.Locked, "Locked"),
-        (lambda: (n for n in ()), "genexpr"),
+        (lambda: [(n for n in ())], "genexpr"),
         (lambda: [sys._getframe()], "frame"),
     ]:
         future = alive.submit(function)

@@ -1,0 +1,88 @@
+"""What makes a worker's interpreter resemble its maker's, as that was when the pool was made.
+
+The environment, the working directory and the locale belong to the process (a child starts with
+its parent's), and command line options are taken over by CPython itself. Design:
+docs/design/workers.md
+"""
+
+import contextlib
+import os
+import sys
+from typing import Any, Final
+
+# Of a release build without options; other filters are sent.
+_USUAL_FILTERS: Final = [
+    ("default", None, DeprecationWarning, "__main__", 0),
+    ("ignore", None, DeprecationWarning, None, 0),
+    ("ignore", None, PendingDeprecationWarning, None, 0),
+    ("ignore", None, ImportWarning, None, 0),
+    ("ignore", None, ResourceWarning, None, 0),
+]
+
+
+def describe(kind: str, forward_logging: bool) -> dict[str, Any]:
+    """What a worker's interpreter is to take over, natively encodable.
+
+    sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
+    stdout and stderr is to be seen line by line. parts: what adopt() is given, if there is any.
+    """
+    setup: dict[str, Any] = {
+        "sys": {
+            "path": [str(entry) for entry in sys.path],
+            "argv": [str(argument) for argument in getattr(sys, "argv", [])],
+            "dont_write_bytecode": sys.dont_write_bytecode,
+            "pycache_prefix": sys.pycache_prefix,
+            "setrecursionlimit": sys.getrecursionlimit(),
+            "set_int_max_str_digits": sys.get_int_max_str_digits(),
+            "setswitchinterval": sys.getswitchinterval(),
+        },
+        "eager": (_is_eager(sys.stdout), _is_eager(sys.stderr)),
+    }
+    parts: dict[str, Any] = {}
+    warnings = sys.modules.get("warnings")
+    if warnings is not None and warnings.filters != _USUAL_FILTERS:
+        parts["filters"] = _dump_filters(warnings.filters)
+    if forward_logging:
+        from plait import _logging
+
+        parts["levels"] = _logging.levels()
+    if kind == "process":  # whose children start when there is work for them
+        with contextlib.suppress(OSError):
+            parts["folder"] = os.getcwd()
+    if parts:
+        setup["parts"] = parts
+    return setup
+
+
+def _is_eager(stream: object) -> bool:
+    return getattr(stream, "line_buffering", True) or getattr(stream, "write_through", True)
+
+
+def _dump_filters(filters: list[Any]) -> list[bytes]:
+    from plait import _travel
+
+    dumped = []
+    for entry in filters:
+        try:
+            dumped.append(_travel.dump(entry))
+        except Exception:
+            continue  # a category that cannot travel is none that a worker could meet
+    return dumped
+
+
+def adopt(parts: dict[str, Any]) -> None:
+    """In the worker: what describe() put into its parts."""
+    if "folder" in parts:
+        with contextlib.suppress(OSError):  # it may be gone
+            os.chdir(parts["folder"])
+    if "filters" in parts:
+        import pickle
+        import warnings
+
+        warnings.resetwarnings()
+        filters: Any = warnings.filters  # a list, though it may not be called one
+        filters.extend(pickle.loads(entry) for entry in parts["filters"])
+    if "levels" in parts:
+        from plait import _logging
+
+        _logging.adopt(parts["levels"])
