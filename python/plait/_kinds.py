@@ -68,9 +68,9 @@ def _choose_automatically() -> tuple[str, str]:
     if _FREE_THREADED:
         if not _gil_enabled():
             return "thread", f"CPython {version} runs threads in parallel: its GIL is off"
-        return "thread", (
+        return "process", (
             f"the GIL of this free-threaded CPython {version} is on (an extension switched it on, "
-            "or PYTHON_GIL=1): threads do not run in parallel; kind='process' does"
+            "or PYTHON_GIL=1): threads do not run in parallel, processes do"
         )
     refusal = interpreter_refusal()
     if refusal is None and sys.version_info >= (3, 13):
@@ -78,7 +78,7 @@ def _choose_automatically() -> tuple[str, str]:
     told = refusal or (
         f"CPython {version} imports too little of the standard library into own-GIL interpreters"
     )
-    return "thread", f"{told}; threads take turns under one GIL; kind='process' runs in parallel"
+    return "process", f"{told}; processes run in parallel"
 
 
 def prepare_main() -> None:

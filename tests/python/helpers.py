@@ -190,6 +190,25 @@ def run_quietly(script: str, *args: str, **how) -> list[str]:
     return ended.lines()
 
 
+# ---- extension modules ----
+
+SAMPLE = Path(__file__).parent / "extensions" / "sample.c"
+
+
+def compile_module(folder: Path, name: str, how: str) -> None:
+    """Makes an extension module of extensions/sample.c in a folder; how: as defined there."""
+    *packages, last = name.split(".")
+    target = folder.joinpath(*packages)
+    target.mkdir(parents=True, exist_ok=True)
+    for depth in range(len(packages)):
+        folder.joinpath(*packages[: depth + 1], "__init__.py").touch()
+    suffix = sysconfig.get_config_var("EXT_SUFFIX")
+    include = sysconfig.get_path("include")
+    command = ["cc", "-O1", "-shared", "-fPIC", "-pthread", f"-I{include}", f"-DNAME={last}"]
+    command += [f"-D{how}", os.fspath(SAMPLE), "-o", os.fspath(target / f"{last}{suffix}")]
+    subprocess.run(command, check=True, timeout=WATCHDOG)
+
+
 # ---- what this process holds ----
 
 

@@ -5,7 +5,6 @@ child process: what can go wrong takes the process.
 """
 
 import os
-import subprocess
 import sys
 import sysconfig
 from pathlib import Path
@@ -17,8 +16,6 @@ pytestmark = pytest.mark.skipif(
     helpers.FREE_THREADED or helpers.INTERPRETERS_CRASH,
     reason="private images are for own-GIL interpreters",
 )
-
-SOURCE = Path(__file__).parent / "extensions" / "sample.c"
 
 # Module name and how it is defined.
 KINDS = {
@@ -40,25 +37,12 @@ def module():
 """
 
 
-def compile_module(folder: Path, name: str, how: str) -> None:
-    *packages, last = name.split(".")
-    target = folder.joinpath(*packages)
-    target.mkdir(parents=True, exist_ok=True)
-    for depth in range(len(packages)):
-        folder.joinpath(*packages[: depth + 1], "__init__.py").touch()
-    suffix = sysconfig.get_config_var("EXT_SUFFIX")
-    include = sysconfig.get_path("include")
-    command = ["cc", "-O1", "-shared", "-fPIC", "-pthread", f"-I{include}", f"-DNAME={last}"]
-    command += [f"-D{how}", os.fspath(SOURCE), "-o", os.fspath(target / f"{last}{suffix}")]
-    subprocess.run(command, check=True, timeout=helpers.WATCHDOG)
-
-
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all the modules."""
     folder = tmp_path_factory.mktemp("extensions")
     for name, how in KINDS.items():
-        compile_module(folder, name, how)
+        helpers.compile_module(folder, name, how)
     return folder
 
 
@@ -286,7 +270,7 @@ with plait.Pool(1, kind="interpreter") as pool:
 
 @pytest.mark.parametrize("package", ["torch", "uvloop"])
 def test_what_cannot_work_is_refused_with_the_way_out(tmp_path: Path, package: str) -> None:
-    compile_module(tmp_path, f"{package}._C", "MULTI_PHASE")
+    helpers.compile_module(tmp_path, f"{package}._C", "MULTI_PHASE")
     lines = run(tmp_path, f"{package}._C", REPORT + "module(); print('imported')")
     assert lines[0].startswith(f"{package}._C {package} cannot be imported")
     assert "kind='thread'" in lines[0]

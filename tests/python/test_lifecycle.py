@@ -398,10 +398,10 @@ def test_auto_chooses_and_says_why():
             assert pool.kind == "thread"
             assert "GIL" in pool.reason
         elif INTERPRETERS_CRASH:
-            assert pool.kind == "thread"
-            assert "kind='process' runs in parallel" in pool.reason
+            assert pool.kind == "process"
+            assert "crashes with own-GIL interpreters" in pool.reason
         else:
-            assert pool.kind == ("interpreter" if sys.version_info >= (3, 13) else "thread")
+            assert pool.kind == ("interpreter" if sys.version_info >= (3, 13) else "process")
         assert version in pool.reason
         assert pool.max_workers == 1
         assert pool.submit(jobs.double, 1).result(LONG) == 2
@@ -427,7 +427,7 @@ def test_the_refusal_where_cpython_crashes():
     for part in (".".join(map(str, sys.version_info[:3])), needed, "kind='thread'", "crash"):
         assert part in str(caught.value)
     assert needed in plait.Pool().reason
-    assert plait.Pool().kind == "thread"
+    assert plait.Pool().kind == "process"
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="for free-threaded builds")
@@ -441,12 +441,31 @@ with plait.Pool(2) as pool:
     print(sum(pool.map(abs, range(-100, 0))))
 """
     kind, reason, total = helpers.run_quietly(script, env={"PYTHON_GIL": gil})
-    assert (kind, total) == ("thread", "5050")
+    assert (kind, total) == ("process" if gil == "1" else "thread", "5050")
     if gil == "1":
         assert "PYTHON_GIL=1" in reason
-        assert "kind='process' does" in reason
     else:
         assert "its GIL is off" in reason
+
+
+@pytest.mark.skipif(not FREE_THREADED, reason="for free-threaded builds")
+def test_an_extension_that_switches_the_gil_on(tmp_path):
+    """What is imported decides, and when: a pool made before stays what it is."""
+    helpers.compile_module(tmp_path, "single", "SINGLE_PHASE")
+    script = """
+import sys, plait
+sys.path.insert(0, sys.argv[1])
+before = plait.Pool(2)
+import single
+after = plait.Pool(2)
+for pool in (before, after):
+    print(pool.kind, sum(pool.map(lambda n: n + 1, range(100))))
+print(after.reason)
+"""
+    ended = helpers.run(script, os.fspath(tmp_path), env={"PYTHON_GIL": ""})
+    before, after, reason = ended.lines()
+    assert (before, after) == ("thread 5050", "process 5050")
+    assert "an extension switched it on" in reason
 
 
 @pytest.mark.skipif(not FREE_THREADED, reason="for free-threaded builds")
