@@ -4,6 +4,7 @@ carry.
 Called by the binding, on both sides, and imported only when first needed.
 """
 
+import functools
 import io
 import pickle
 import sys
@@ -53,10 +54,49 @@ def _reduce_variable(variable: ContextVar[Any]) -> Any:
     return _context.reduce(variable)
 
 
+def _reduce_cached(function: Any) -> Any:
+    if cloudpickle.cloudpickle._lookup_module_and_qualname(function) is not None:
+        return function.__reduce__()  # its name
+    return _cached, (function.__wrapped__, function.cache_parameters())
+
+
+def _cached(function: Callable[..., Any], parameters: dict[str, Any]) -> Any:
+    return functools.lru_cache(**parameters)(function)
+
+
+def _reduce_weak(mapping: weakref.WeakKeyDictionary[Any, Any]) -> Any:
+    entries = dict(mapping)
+    if all(isinstance(key, type) for key in entries):
+        return weakref.WeakKeyDictionary, (entries,)  # as functools.singledispatch has one
+    return mapping.__reduce_ex__(pickle.HIGHEST_PROTOCOL)  # fails: a worker would have no keys
+
+
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Cloudpickle's, with what that leaves out: context variables, functions with a cache or with
+    variants for types, and the slots of classes.
+    """
+
     dispatch_table: ClassVar[Any] = ChainMap(
-        {ContextVar: _reduce_variable}, cloudpickle.Pickler.dispatch_table
+        {
+            ContextVar: _reduce_variable,
+            functools._lru_cache_wrapper: _reduce_cached,
+            weakref.WeakKeyDictionary: _reduce_weak,
+        },
+        cloudpickle.Pickler.dispatch_table,
     )
+
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, FunctionType):
+            return super().reducer_override(obj)
+        if not issubclass(type(obj), type):
+            return NotImplemented
+        reduced = super().reducer_override(obj)
+        if isinstance(reduced, tuple) and reduced[0] is _skeleton and "__slots__" in obj.__dict__:
+            reduced[1][3]["__slots__"] = obj.__slots__  # the arguments' namespace
+        return reduced
+
+
+_skeleton = cloudpickle.cloudpickle._make_skeleton_class
 
 
 def loads(data: bytes, buffers: tuple[Any, ...] = ()) -> Any:

@@ -1,6 +1,7 @@
 """Functions and classes that workers import by name. Nothing but the standard library here."""
 
 import enum
+import functools
 import itertools
 import os
 import threading
@@ -24,6 +25,11 @@ def set_request(value):
     before = REQUEST.get()
     REQUEST.set(value)
     return before
+
+
+@functools.cache
+def cached(x):
+    return x * x
 
 
 class Colour(enum.Enum):

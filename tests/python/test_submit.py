@@ -1,5 +1,6 @@
 """Pool.submit: functions and arguments of every sort, and several threads that submit."""
 
+import dataclasses
 import functools
 import importlib.util
 import operator
@@ -232,6 +233,67 @@ def test_many_different_functions(alive):
     for _ in range(2):
         futures = [alive.submit(function, 1) for function in functions]
         assert [future.result(LONG) for future in futures] == list(range(1, 601))
+
+
+def test_functions_with_a_cache(alive):
+    @functools.lru_cache(maxsize=7, typed=True)
+    def fibonacci(n):
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    assert alive.submit(fibonacci, 80).result(LONG) == 23416728348467685  # without: for ever
+    assert list(alive.map(fibonacci, range(8))) == [0, 1, 1, 2, 3, 5, 8, 13]
+    parameters = alive.submit(lambda fn: fn.cache_parameters(), fibonacci).result(LONG)
+    assert parameters == {"maxsize": 7, "typed": True}
+    assert alive.submit(jobs.cached, 3).result(LONG) == 9
+    assert alive.submit(jobs.same, jobs.cached).result(LONG) is jobs.cached
+
+
+def test_functions_with_variants_for_types(alive):
+    @functools.singledispatch
+    def told(value):
+        return "something"
+
+    @told.register
+    def _(value: int):
+        return f"number {value}"
+
+    for _turn in range(2):  # the second time, with what it has remembered
+        assert [alive.submit(told, value).result(LONG) for value in (1, "x")] == [
+            "number 1",
+            "something",
+        ]
+        told(1)
+
+
+def test_classes_with_slots(alive):
+    class Slotted:
+        __slots__ = ("__hidden", "shown")
+
+        def __init__(self, shown):
+            self.shown, self.__hidden = shown, -shown
+
+        def hidden(self):
+            return self.__hidden
+
+    class Below(Slotted):
+        __slots__ = "more"
+
+    @dataclasses.dataclass(slots=True)
+    class Point:
+        x: int
+
+        def moved(self):
+            return Point(self.x + 1)
+
+    def look(value):
+        value.more = value.hidden() * 2
+        return value, hasattr(value, "__dict__")
+
+    value, has_dict = alive.submit(look, Below(3)).result(LONG)
+    assert (type(value), value.shown, value.hidden(), value.more) == (Below, 3, -3, -6)
+    assert not has_dict
+    assert alive.submit(Point(1).moved).result(LONG) == Point(2)
+    assert type(next(alive.map(Point.moved, [Point(1)]))) is Point
 
 
 SCRIPT = """
