@@ -1,6 +1,7 @@
 """plait.Pool: workers behind one concurrent.futures.Executor."""
 
 import concurrent.futures
+import itertools
 import os
 import signal
 import sys
@@ -14,6 +15,7 @@ from plait._future import Future, stop_notifier
 from plait._view import Calls, PoolView, checked_priority
 
 _exiting: Final = threading.Event()  # the interpreter's exit has begun
+_numbers: Final = itertools.count()  # of pools, for the names of their threads
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
 
 
@@ -70,7 +72,7 @@ class Pool(_plait.PoolBase, Calls):
         attributes kind and reason.
     initializer: called as initializer(*initargs) in every worker before its first task; if it
         raises, the pool is broken, and every task fails with BrokenPool.
-    thread_name_prefix: of the workers' threads.
+    thread_name_prefix: of the workers' threads; "" for "plait-" and a number.
     forward_logging: what is logged in workers of other interpreters and processes goes to the
         loggers of this one, at their levels as they are now; their handlers have run before the
         task's result is there. Workers that are threads share the loggers anyway.
@@ -115,7 +117,7 @@ class Pool(_plait.PoolBase, Calls):
         self._open(
             self.kind,
             max_workers,
-            thread_name_prefix,
+            thread_name_prefix or f"plait-{next(_numbers)}",
             setup,
             initializer,
             tuple(initargs),

@@ -218,7 +218,7 @@ typedef struct pool_core {
     shipment_t *initializer_shipment; /* not for threads; or NULL */
     message_t initializer_arguments;
     PyObject *initializer;              /* thread kind: a callable without arguments, or NULL */
-    PyObject *name_prefix;              /* thread kind: of the threads' names, or NULL */
+    char *name_prefix;                  /* of the threads' names, UTF-8 */
     PLAIT_ATOMIC(uint32_t) interrupted; /* set once: what runs or still begins is interrupted */
     PLAIT_ATOMIC(uint32_t) entered; /* workers that are past the initializer and have not left */
     /* guarded by lock */

@@ -224,7 +224,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
                                    .ops = core->kind == KIND_PROCESS ? &worker_process_ops
                                                                      : &worker_ops,
                                    .context = core,
-                                   .name = prefix[0] != 0 ? prefix : "plait",
+                                   .name = prefix,
                                    .stack_size = STACK_SIZE};
     int result = plait_sched_create(&core->sched, &config);
     if (result != PLAIT_OK) {
@@ -234,6 +234,9 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     self->module = Py_NewRef(PyType_GetModuleByDef(type, &plait_module_def));
     self->core = core; /* from here on dealloc cleans up */
     self->handle = true;
+    core->name_prefix = strdup(prefix);
+    if (core->name_prefix == NULL)
+        return PyErr_NoMemory();
     self->shipper = shipper_new(state);
     if (self->shipper == NULL || open_initializer(core, self, state, args[4], args[5]) < 0)
         return NULL;
@@ -242,8 +245,6 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     if (open_program(core, args[6]) < 0)
         return NULL;
     output_take_streams(state, false);
-    if (core->kind == KIND_THREAD && prefix[0] != 0)
-        core->name_prefix = Py_NewRef(args[2]);
     Py_RETURN_NONE;
 }
 

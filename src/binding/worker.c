@@ -184,15 +184,15 @@ int worker_run_initializer(worker_data_t *data)
  * threads that its tasks start would die at the exit. */
 static int introduce_thread(worker_data_t *data, plait_worker_t *worker)
 {
-    PyObject *prefix = data->core->name_prefix;
     if (data->core->kind != KIND_THREAD)
         return 0;
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *thread =
         threading == NULL ? NULL : PyObject_CallMethod(threading, "current_thread", NULL);
     int status = thread == NULL ? -1 : PyObject_SetAttrString(thread, "_daemonic", Py_False);
-    if (status == 0 && prefix != NULL) {
-        PyObject *name = PyUnicode_FromFormat("%U_%u", prefix, plait_worker_index(worker));
+    if (status == 0) {
+        PyObject *name =
+            PyUnicode_FromFormat("%s_%u", data->core->name_prefix, plait_worker_index(worker));
         status = name == NULL ? -1 : PyObject_SetAttrString(thread, "name", name);
         Py_XDECREF(name);
     }
@@ -393,18 +393,16 @@ PyObject *worker_function(worker_data_t *data, shipment_t *shipment)
 
 /* ---- the end of a pool ---- */
 
-/* Objects of the maker's interpreter, which may be given up by a worker that has left it already.
- */
-static void drop_objects(pool_core_t *core)
+/* An object of the maker's interpreter, which may be given up by a worker that has left it already. */
+static void drop_initializer(pool_core_t *core)
 {
-    if (core->initializer == NULL && core->name_prefix == NULL)
+    if (core->initializer == NULL)
         return;
     PyThreadState *own =
         PyThreadState_GetUnchecked() == NULL ? PyThreadState_New(core->interpreter) : NULL;
     if (own != NULL)
         PyEval_RestoreThread(own);
     Py_CLEAR(core->initializer);
-    Py_CLEAR(core->name_prefix);
     if (own != NULL) {
         PyThreadState_Clear(own);
         PyThreadState_DeleteCurrent();
@@ -414,7 +412,7 @@ static void drop_objects(pool_core_t *core)
 void worker_dispose(void *context)
 {
     pool_core_t *core = context;
-    drop_objects(core);
+    drop_initializer(core);
     shipment_release(core->initializer_shipment);
     message_clear(&core->initializer_arguments);
     message_clear(&core->setup);
@@ -422,6 +420,7 @@ void worker_dispose(void *context)
     for (char **argument = core->program; argument != NULL && *argument != NULL; argument++)
         free(*argument);
     free(core->program);
+    free(core->name_prefix);
     free(core);
 }
 

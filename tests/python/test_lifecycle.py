@@ -7,6 +7,7 @@ since each costs a new interpreter.
 import contextlib
 import gc
 import os
+import re
 import sys
 import tempfile
 import threading
@@ -245,7 +246,10 @@ def test_names_and_identities_of_workers(kind):
         assert any(name.startswith("strand") for name in names), names
         name, ident = pool.submit(identity).result(LONG)
         assert ident != (os.getpid(), threading.get_ident())
-        assert kind != "thread" or name.startswith("strand")
+        assert kind != "thread" or name.startswith("strand_")
+    with plait.Pool(2, kind=kind) as pool:
+        name, _ = pool.submit(identity).result(LONG)
+        assert kind != "thread" or re.fullmatch(r"plait-\d+_\d+", name)
 
 
 # ---- exits ----
