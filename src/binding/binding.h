@@ -415,8 +415,8 @@ PyObject *worker_context(worker_data_t *data, shipment_t *shipment);
 bool context_enter_other(worker_data_t *data, PyObject *brought, PyObject **entered);
 void context_leave_other(worker_data_t *data, PyObject *entered);
 
-/* The worker, around a call, in the context that it brought (stolen), or NULL. False with an exception.
- * What raised in between is still raised after leaving. */
+/* The worker, around a call, in the context that it brought (stolen), or NULL. False with an
+ * exception. What raised in between is still raised after leaving. */
 static inline bool context_enter(worker_data_t *data, PyObject *brought, PyObject **entered)
 {
     *entered = NULL;

@@ -5,7 +5,8 @@
  * workers, by two methods that put lines together first: each worker's for itself, and those of all
  * other threads together, where the stream would have kept them back anyway. The stream stays what
  * it is; what is printed in a worker's interpreter is carried to the maker's by a visit (visit.c), so
- * it is there before its result, in order, and wherever the maker's streams lead at that moment. Design: docs/design/output.md
+ * it is there before its result, in order, and wherever the maker's streams lead at that moment.
+ * Design: docs/design/output.md
  */
 #include "binding/binding.h"
 
@@ -124,8 +125,8 @@ static int put_out(lines_object *self, PyObject *text)
     return status == 0 && due ? carry(self, false) : status;
 }
 
-/* Adds to an unfinished line; what of it is complete then is *whole, a new reference or NULL. 0, or -1
- * with an exception. */
+/* Adds to an unfinished line; what of it is complete then is *whole, a new reference or NULL. 0, or
+ * -1 with an exception. */
 static int add(PyObject **open, PyObject *text, PyObject **whole)
 {
     Py_ssize_t length = PyUnicode_GET_LENGTH(text);
@@ -365,8 +366,8 @@ static bool holds_lines(PyObject *stream)
     return holds;
 }
 
-/* `worker` NULL: not a worker's own. The new Lines, borrowed from the stream; NULL with an exception, or
- * if the stream has one. */
+/* `worker` NULL: not a worker's own. The new Lines, borrowed from the stream; NULL with an
+ * exception, or if the stream has one. */
 static lines_object *take_over(module_state *state, int index, PyObject *stream,
                                worker_data_t *worker)
 {

@@ -74,8 +74,8 @@ static int visit(worker_data_t *data, plait_letter_t *letter)
     return PLAIT_OK;
 }
 
-/* The next letter that belongs to the present request. Looks now and then even if it is not woken: a child that
- * writes nonsense may have written over the word that says who sleeps. */
+/* The next letter that belongs to the present request. Looks now and then even if it is not woken: a
+ * child that writes nonsense may have written over the word that says who sleeps. */
 static int receive_any(process_t *process, plait_letter_t *letter)
 {
     int result;
