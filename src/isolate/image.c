@@ -15,6 +15,7 @@
 
 #include "core/atomic.h"
 #include "isolate/copy.h"
+#include "isolate/threads.h"
 #include "prim/prim.h"
 
 enum { WHY_SIZE = 512, SERIAL_DIGITS = 5, DEPTH_MAX = 64 };
@@ -26,13 +27,22 @@ typedef struct image {
     char *name;         /* its SONAME; NULL where it has none */
     char *private_name; /* the one it got instead; NULL where it got none or is shared */
     void *handle;       /* NULL while it is being loaded */
-    bool private;
+    bool private;       /* not the library that everybody gets: known by private_name */
 } image_t;
+
+/* OpenBLAS keeps one number of threads for the process. The main interpreter's shall stay as it is,
+ * so workers have another image: one for all of them, since it knows nothing of Python. Never freed,
+ * as images never are. */
+static struct {
+    plait_prim_lock_t lock;
+    image_t *first; /* under the lock */
+} pooled;
 
 struct plait_images {
     const plait_override_t *overrides;
     size_t override_count;
     image_t *first;
+    plait_threads_t limited;
     char why[WHY_SIZE];
 };
 
@@ -97,15 +107,15 @@ static const char *base_name(const char *path)
 
 /* ---- the list ---- */
 
-static image_t *find_image(plait_images_t *images, const char *path)
+static image_t *find_image(image_t *first, const char *path)
 {
-    for (image_t *image = images->first; image != NULL; image = image->next)
+    for (image_t *image = first; image != NULL; image = image->next)
         if (strcmp(image->path, path) == 0)
             return image;
     return NULL;
 }
 
-static image_t *add_image(plait_images_t *images, const char *path, const char *name)
+static image_t *image_new(const char *path, const char *name)
 {
     image_t *image = calloc(1, sizeof *image);
     if (image == NULL)
@@ -116,8 +126,16 @@ static image_t *add_image(plait_images_t *images, const char *path, const char *
         image_free(image);
         return NULL;
     }
-    image->next = images->first;
-    images->first = image;
+    return image;
+}
+
+static image_t *add_image(plait_images_t *images, const char *path, const char *name)
+{
+    image_t *image = image_new(path, name);
+    if (image != NULL) {
+        image->next = images->first;
+        images->first = image;
+    }
     return image;
 }
 
@@ -316,10 +334,60 @@ static int load_privately(plait_images_t *images, plait_source_t *source, image_
     return status;
 }
 
+static image_t *new_pooled(plait_images_t *images, plait_source_t *source, const image_t *image)
+{
+    plait_threads_guard_t guard;
+    image_t *made = image_new(image->path, image->name);
+    if (made == NULL) {
+        fail(images, PLAIT_NOMEM, "%s: out of memory", image->path);
+        return NULL;
+    }
+    plait_threads_guard(&guard);
+    int status = load_privately(images, source, made);
+    plait_threads_unguard(&guard);
+    if (status != PLAIT_OK) {
+        image_free(made);
+        return NULL;
+    }
+    plait_threads_limit_pool(made->handle);
+    return made;
+}
+
+/* The workers' own image of a library with a pool of threads. */
+static int load_pooled(plait_images_t *images, plait_source_t *source, image_t *image)
+{
+    plait_prim_lock(&pooled.lock);
+    image_t *found = find_image(pooled.first, image->path);
+    if (found == NULL) {
+        found = new_pooled(images, source, image);
+        if (found != NULL) {
+            found->next = pooled.first;
+            pooled.first = found;
+        }
+    }
+    plait_prim_unlock(&pooled.lock);
+    if (found == NULL)
+        return PLAIT_SYSTEM;
+    image->private = true;
+    image->handle = found->handle;
+    image->private_name = strdup(found->private_name);
+    return image->private_name != NULL
+               ? PLAIT_OK
+               : fail(images, PLAIT_NOMEM, "%s: out of memory", image->path);
+}
+
 static int load_shared(plait_images_t *images, image_t *image)
 {
     image->handle = dlopen(image->path, RTLD_NOW | RTLD_LOCAL);
     return image->handle != NULL ? PLAIT_OK : fail(images, PLAIT_SYSTEM, "%s", dlerror());
+}
+
+static int load_image(plait_images_t *images, plait_source_t *source, image_t *image)
+{
+    if (image->private)
+        return load_privately(images, source, image);
+    return plait_threads_has_pool(image->name) ? load_pooled(images, source, image)
+                                               : load_shared(images, image);
 }
 
 static int open_source(plait_images_t *images, plait_source_t *source, const char *path)
@@ -337,7 +405,7 @@ static int load_object(plait_images_t *images, const char *path, const search_t 
                        image_t **loaded)
 {
     plait_source_t source;
-    *loaded = find_image(images, path);
+    *loaded = find_image(images->first, path);
     if (*loaded != NULL) {
         if ((*loaded)->handle == NULL)
             *loaded = NULL;
@@ -362,8 +430,7 @@ static int load_object(plait_images_t *images, const char *path, const search_t 
         status = fail(images, PLAIT_UNSUPPORTED,
                       "%s uses Python and has no SONAME, so no copy of it can be told apart", path);
     if (status == PLAIT_OK)
-        status =
-            image->private ? load_privately(images, &source, image) : load_shared(images, image);
+        status = load_image(images, &source, image);
     if (status == PLAIT_OK)
         *loaded = image;
     else
@@ -380,7 +447,9 @@ int plait_images_load(plait_images_t *images, const char *path, void **handle)
     if (realpath(path, resolved) == NULL)
         return fail(images, PLAIT_SYSTEM, "%s: %s", path, strerror(errno));
     int status = load_object(images, resolved, NULL, &image);
-    if (status == PLAIT_OK)
-        *handle = image->handle;
-    return status;
+    if (status != PLAIT_OK)
+        return status;
+    *handle = image->handle;
+    plait_threads_limit(&images->limited, image->handle);
+    return PLAIT_OK;
 }

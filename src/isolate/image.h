@@ -3,7 +3,8 @@
  *
  * The loader maps a file once per process, however often it is opened; a copy, being another file,
  * is mapped anew. So are the libraries that an extension brings along and that use CPython's API,
- * under names of their own. Those that don't (OpenBLAS, libarrow) are loaded as ever, one for all.
+ * under names of their own. Those that don't (libarrow, libgfortran) are loaded as ever, one for all;
+ * OpenBLAS once for all sets together, since it computes with one thread there (threads.h).
  * A copy has no name in the file system once it is loaded, so nothing of it can be left behind.
  *
  * A set of images belongs to one interpreter: one thread at a time may use it. Images stay mapped

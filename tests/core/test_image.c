@@ -5,6 +5,7 @@
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -162,8 +163,11 @@ TEST(a_chosen_folder_keeps_the_copies)
 {
     char folder[] = "/tmp/plait-test-XXXXXX", name[4096 + 300];
     REQUIRE(mkdtemp(folder) != NULL);
-    setenv("PLAIT_IMAGE_DIR", folder, 1);
     plait_images_t *images = new_set();
+    load(images); /* with what is loaded once for all sets */
+    plait_images_free(images);
+    setenv("PLAIT_IMAGE_DIR", folder, 1);
+    images = new_set();
     CHECK_EQ(call(load(images), "thing_count"), 11);
     CHECK_EQ(count_entries(folder), 4); /* the extension, its helper, . and .. */
     plait_images_free(images);
@@ -181,6 +185,34 @@ TEST(a_chosen_folder_keeps_the_copies)
     }
     closedir(entries);
     rmdir(folder);
+}
+
+static int count_processors(void)
+{
+    cpu_set_t processors;
+    return sched_getaffinity(0, sizeof processors, &processors) == 0 ? CPU_COUNT(&processors) : -1;
+}
+
+TEST(libraries_of_images_compute_in_one_thread)
+{
+    int processors = count_processors();
+    void *original = dlopen(object_path("image_thing.so"), RTLD_NOW | RTLD_LOCAL);
+    REQUIRE(original != NULL);
+    plait_images_t *images = new_set(), *others = new_set();
+    void *copy = load(images), *other = load(others);
+    REQUIRE(copy != NULL && other != NULL);
+    CHECK_EQ(call(copy, "thing_blas_threads_at_load"), 1);
+    CHECK_EQ(call(copy, "thing_blas_threads"), 1);
+    CHECK_EQ(call(copy, "thing_omp_threads"), 1);
+    CHECK_EQ(call(original, "thing_blas_threads_at_load"), processors);
+    CHECK_EQ(call(original, "thing_blas_threads"), processors);
+    CHECK_EQ(count_processors(), processors);
+    call(copy, "thing_blas_choose_three"); /* for all images, not for the original */
+    CHECK_EQ(call(other, "thing_blas_threads"), 3);
+    CHECK_EQ(call(original, "thing_blas_threads"), processors);
+    plait_images_free(images);
+    plait_images_free(others);
+    dlclose(original);
 }
 
 /* Code is mapped from the original, and nowhere from a copy. */

@@ -3,6 +3,8 @@
 Each test has a child process, quiet and with exit status 0.
 """
 
+import os
+
 import helpers
 import pytest
 
@@ -132,6 +134,29 @@ print(repr(np.array(1 / 3)), np.geterr()["divide"])
 """,
     )
     assert lines == ["array(0.33) array(0.3333)", "array(0.33333333) warn"]
+
+
+@pytest.mark.parametrize("chosen", ["", "2"])
+def test_blas_starts_no_threads_of_its_own_unless_told_to(chosen: str) -> None:
+    if "interpreter" not in helpers.kinds_here() or helpers.FREE_THREADED:
+        pytest.skip("only interpreters with a GIL of their own have private images")
+    lines = helpers.run_quietly(
+        """
+import os, plait
+def square(n):
+    before = len(os.listdir("/proc/self/task"))
+    import numpy as np
+    np.ones((n, n)) @ np.ones((n, n))
+    return len(os.listdir("/proc/self/task")) - before
+processors = os.sched_getaffinity(0)
+with plait.Pool(1, kind="interpreter") as one, plait.Pool(1, kind="interpreter") as other:
+    print(one.submit(square, 300).result(), other.submit(lambda n: square(n) < 2, 300).result())
+    assert one.submit(os.sched_getaffinity, 0).result() == processors
+""",
+        env={"OPENBLAS_NUM_THREADS": chosen, "OMP_NUM_THREADS": ""},
+    )
+    threads = min(int(chosen or 1), len(os.sched_getaffinity(0)))  # OpenBLAS's own bound
+    assert lines == [f"{threads - 1} True"]
 
 
 def test_pools_are_closed_and_opened_again(kind: str) -> None:

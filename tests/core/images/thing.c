@@ -3,7 +3,15 @@
 int PyGILState_Ensure(void);
 int helper_count(void);
 int plain_count(void);
+int omp_get_max_threads(void);
+void openblas_set_num_threads(int number);
+int openblas_get_num_threads(void);
+int threads_at_load(void);
 
+int thing_omp_threads(void);
+int thing_blas_threads(void);
+int thing_blas_threads_at_load(void);
+int thing_blas_choose_three(void);
 int thing_count(void);
 int thing_helper_count(void);
 int thing_plain_count(void);
@@ -51,4 +59,25 @@ __asm__(".pushsection .data\n"
 int thing_unique_count(void)
 {
     return ++unique;
+}
+
+int thing_omp_threads(void)
+{
+    return omp_get_max_threads();
+}
+
+int thing_blas_threads(void)
+{
+    return openblas_get_num_threads();
+}
+
+int thing_blas_threads_at_load(void)
+{
+    return threads_at_load();
+}
+
+int thing_blas_choose_three(void)
+{
+    openblas_set_num_threads(3);
+    return 0;
 }
