@@ -16,18 +16,21 @@ if TYPE_CHECKING:
     from plait._future import Future
     from plait._plait import cpu_count
     from plait._pool import BrokenPool, Pool, WorkerDied
+    from plait._trust import Isolation, isolation
     from plait._view import PoolView
 
 __all__ = [
     "BrokenPool",
     "Future",
     "Interrupted",
+    "Isolation",
     "Pool",
     "PoolView",
     "RemoteError",
     "WorkerDied",
     "amap",
     "cpu_count",
+    "isolation",
     "map",
     "submit",
 ]
@@ -37,12 +40,14 @@ _homes = {
     "BrokenPool": "plait._pool",
     "Future": "plait._future",
     "Interrupted": "plait._errors",
+    "Isolation": "plait._trust",
     "Pool": "plait._pool",
     "PoolView": "plait._view",
     "RemoteError": "plait._errors",
     "WorkerDied": "plait._pool",
     "amap": "plait._default",
     "cpu_count": "plait._plait",
+    "isolation": "plait._trust",
     "map": "plait._default",
     "submit": "plait._default",
 }

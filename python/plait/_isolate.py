@@ -7,26 +7,23 @@ it does: it may keep what it was given by one that has an image. See docs/design
 import atexit
 import os
 import sys
+from collections.abc import Callable
 from importlib.machinery import ExtensionFileLoader, ModuleSpec
 from types import ModuleType
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from plait import _plait, stand_ins
+
+if TYPE_CHECKING:
+    from plait import _trust
+
+    _Check = Callable[[str, ModuleSpec], _trust.Isolation | None]
+    _Creator = Callable[[ExtensionFileLoader, ModuleSpec], ModuleType | None]
 
 # From 3.13 on, what of the standard library may be loaded declares it; before, much does not.
 _TRUSTED: Final = (sys.stdlib_module_names if sys.version_info >= (3, 13) else frozenset()) | {
     "plait"
 }
-
-# What cannot work in several interpreters of a process, however it is loaded, and why.
-_REFUSED: Final = {
-    "torch": "its C++ registries reach over the whole process",
-    "uvloop": "it needs the process's signal wake-up descriptor, which the main interpreter has",
-}
-_INSTEAD: Final = (
-    "Import it in the main interpreter alone, and let workers do what comes before and after; "
-    "or use kind='thread', whose workers share that interpreter"
-)
 
 _create: Final = ExtensionFileLoader.create_module
 
@@ -34,18 +31,19 @@ _create: Final = ExtensionFileLoader.create_module
 def install() -> None:
     """Has this interpreter load extensions from private images. Once; for workers alone.
 
-    The environment's PLAIT_ISOLATION=off leaves all to CPython. Raises ValueError if it is neither
-    that nor "force", which is the default.
+    The environment's PLAIT_ISOLATION says what to trust: "probe", the default, packages that were
+    tried out in a child process; "force", all; "off", nothing that CPython does not. "trial" is for
+    such a child. Raises ValueError for anything else.
     """
-    mode = os.environ.get("PLAIT_ISOLATION", "force")
+    mode = os.environ.get("PLAIT_ISOLATION") or "probe"
     if mode == "off":
-        replacement = _create_with_note
-    elif mode == "force":
+        replacement: _Creator = _create_with_note
+    elif mode in _CHECKS:
         _plait._isolate()
         atexit.register(_plait._leave_native_threads)  # first, so that it runs last
-        replacement = _create_privately
+        replacement = _make_creator(_CHECKS[mode])
     else:
-        raise ValueError(f"PLAIT_ISOLATION must be 'off' or 'force', not {mode!r}")
+        raise ValueError(f"PLAIT_ISOLATION must be 'off', 'probe' or 'force', not {mode!r}")
     stand_ins.install()
     ExtensionFileLoader.create_module = replacement  # type: ignore[assignment, method-assign]
 
@@ -58,15 +56,59 @@ def _create_with_note(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleTy
         raise
 
 
-def _create_privately(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
+def _make_creator(check: "_Check") -> "_Creator":
+    def create(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
+        return _create_privately(check, loader, spec)
+
+    return create
+
+
+def _create_privately(
+    check: "_Check", loader: ExtensionFileLoader, spec: ModuleSpec
+) -> ModuleType | None:
     package = spec.name.partition(".")[0]
-    if package in _REFUSED:
+    if package in _TRUSTED or spec.origin is None:
+        return _create(loader, spec)
+    refusal = check(package, spec)
+    if refusal is not None:
         raise ImportError(
-            f"{package} cannot be imported by plait's interpreter workers: {_REFUSED[package]}. "
-            f"{_INSTEAD}",
+            f"{package} cannot be imported by plait's interpreter workers: {refusal.why}. "
+            f"{refusal.instead}",
             name=spec.name,
             path=spec.origin,
         )
-    if package in _TRUSTED or spec.origin is None:
-        return _create(loader, spec)
-    return _plait._load_extension(spec)
+    module = _plait._load_extension(spec)
+    _files[spec.origin] = None
+    return module
+
+
+def _probe(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
+    from plait import _trust
+
+    found = _trust.ask(package, spec.name, spec.origin)
+    return None if found.usable else found
+
+
+def _force(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
+    from plait import _trust
+
+    return _trust.REFUSALS.get(package)
+
+
+def _know(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
+    from plait import _trust
+
+    return _trust.known_refusal(package)
+
+
+# By mode: what is said against a package before one of its modules is loaded.
+_CHECKS: Final = {"probe": _probe, "force": _force, "trial": _know}
+
+
+# Those that have images here, in order.
+_files: Final[dict[str, None]] = {}
+
+
+def files_loaded() -> list[str]:
+    """The files of the modules that have private images in this interpreter."""
+    return list(_files)

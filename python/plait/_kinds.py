@@ -22,7 +22,7 @@ _STATIC_TYPES: Final = (
 
 # Not by sysconfig, which takes a lock that a fork can leave held, and imports that fail at the
 # exit.
-_FREE_THREADED: Final = "free-threading" in sys.version
+FREE_THREADED: Final = "free-threading" in sys.version
 
 
 def _gil_enabled() -> bool:
@@ -30,7 +30,7 @@ def _gil_enabled() -> bool:
 
 
 def _version() -> str:
-    return ".".join(map(str, sys.version_info[:3])) + ("t" if _FREE_THREADED else "")
+    return ".".join(map(str, sys.version_info[:3])) + ("t" if FREE_THREADED else "")
 
 
 def interpreter_refusal() -> str | None:
@@ -65,7 +65,7 @@ def choose(kind: str) -> tuple[str, str]:
 
 def _choose_automatically() -> tuple[str, str]:
     version = _version()
-    if _FREE_THREADED:
+    if FREE_THREADED:
         if not _gil_enabled():
             return "thread", f"CPython {version} runs threads in parallel: its GIL is off"
         return "process", (

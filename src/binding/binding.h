@@ -60,6 +60,7 @@ typedef struct module_state {
     struct home *home;
     struct plait_images *images;
     PyObject *single_phase; /* dict: (name, path) -> module: such a one is made once */
+    size_t unfit_images;    /* of modules that declare no support of own-GIL interpreters */
 } module_state;
 
 extern struct PyModuleDef plait_module_def;

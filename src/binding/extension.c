@@ -140,6 +140,7 @@ typedef struct extension {
     const char *path; /* the origin's, as files are named */
     PyObject *key;    /* (name, origin) */
     PyObject *kept;   /* the interpreter's single-phase modules */
+    size_t *unfit;    /* counts those that declare no support of own-GIL interpreters */
 } extension_t;
 
 static PyObject *import_error(const extension_t *extension, const char *why)
@@ -150,6 +151,24 @@ static PyObject *import_error(const extension_t *extension, const char *why)
         PyErr_SetImportError(text, extension->name, extension->origin);
     Py_XDECREF(text);
     return NULL;
+}
+
+/* Whether CPython's check stopped what was tried, which is counted; the exception is gone then. */
+static bool was_stopped(const extension_t *extension)
+{
+    if (!PyErr_Occurred() || !PyErr_ExceptionMatches(PyExc_ImportError))
+        return false;
+    PyErr_Clear();
+    ++*extension->unfit;
+    return true;
+}
+
+static PyObject *create_from_definition(PyModuleDef *definition, const extension_t *extension)
+{
+    PyObject *module = PyModule_FromDefAndSpec(definition, extension->spec);
+    return module != NULL || !was_stopped(extension)
+               ? module
+               : create_unchecked(definition, extension->spec, PYTHON_API_VERSION);
 }
 
 static PyObject *build_by_init(init_function init, const extension_t *extension)
@@ -169,9 +188,10 @@ static PyObject *build_by_init(init_function init, const extension_t *extension)
         PyErr_SetString(PyExc_SystemError, "its PyInit function returned what it should not");
         return NULL;
     }
-    if (!PyObject_TypeCheck(made, &PyModuleDef_Type))
-        return keep_single_phase(made, extension->kept, extension->key);
-    return create_unchecked((PyModuleDef *)made, extension->spec, PYTHON_API_VERSION);
+    if (PyObject_TypeCheck(made, &PyModuleDef_Type))
+        return create_from_definition((PyModuleDef *)made, extension);
+    ++*extension->unfit;
+    return keep_single_phase(made, extension->kept, extension->key);
 }
 
 static PyObject *build(void *handle, const extension_t *extension)
@@ -187,7 +207,10 @@ static PyObject *build(void *handle, const extension_t *extension)
             return PyErr_Occurred() ? NULL
                                     : PyErr_Format(PyExc_SystemError, "its PyModExport function "
                                                                       "failed without exception");
-        return create_from_slots_unchecked(slots, extension->spec);
+        PyObject *module = create_from_slots(slots, extension->spec);
+        return module != NULL || !was_stopped(extension)
+                   ? module
+                   : create_from_slots_unchecked(slots, extension->spec);
     }
     if (PyErr_Occurred())
         return NULL;
@@ -224,7 +247,8 @@ PyDoc_STRVAR(load_extension_doc,
 static PyObject *load_extension(PyObject *module, PyObject *spec)
 {
     module_state *state = state_of_module(module);
-    extension_t extension = {.spec = spec, .kept = state->single_phase};
+    extension_t extension = {
+        .spec = spec, .kept = state->single_phase, .unfit = &state->unfit_images};
     PyObject *path = NULL, *result = NULL;
     if (state->images == NULL)
         return PyErr_Format(PyExc_RuntimeError, "only workers load private images");
@@ -273,6 +297,15 @@ static PyObject *isolate(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(count_unfit_images_doc,
+             "_count_unfit_images()\n--\n\n"
+             "How many modules CPython would have refused to import into this interpreter.");
+
+static PyObject *count_unfit_images(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromSize_t(state_of_module(module)->unfit_images);
+}
+
 PyDoc_STRVAR(leave_native_threads_doc,
              "_leave_native_threads()\n--\n\n"
              "Waits until no native thread is in this interpreter, and lets no more in. For its\n"
@@ -289,6 +322,7 @@ static PyObject *leave_native_threads(PyObject *module, PyObject *Py_UNUSED(igno
 PyMethodDef isolation_methods[] = {
     {"_isolate", isolate, METH_NOARGS, isolate_doc},
     {"_load_extension", load_extension, METH_O, load_extension_doc},
+    {"_count_unfit_images", count_unfit_images, METH_NOARGS, count_unfit_images_doc},
     {"_leave_native_threads", leave_native_threads, METH_NOARGS, leave_native_threads_doc},
     {NULL, NULL, 0, NULL},
 };

@@ -192,11 +192,11 @@ def run_quietly(script: str, *args: str, **how) -> list[str]:
 
 # ---- extension modules ----
 
-SAMPLE = Path(__file__).parent / "extensions" / "sample.c"
+EXTENSIONS = Path(__file__).parent / "extensions"
 
 
-def compile_module(folder: Path, name: str, how: str) -> None:
-    """Makes an extension module of extensions/sample.c in a folder; how: as defined there."""
+def compile_module(folder: Path, name: str, how: str, source: str = "sample.c") -> None:
+    """Makes an extension module of extensions/SOURCE in a folder; how: as defined there."""
     *packages, last = name.split(".")
     target = folder.joinpath(*packages)
     target.mkdir(parents=True, exist_ok=True)
@@ -205,7 +205,8 @@ def compile_module(folder: Path, name: str, how: str) -> None:
     suffix = sysconfig.get_config_var("EXT_SUFFIX")
     include = sysconfig.get_path("include")
     command = ["cc", "-O1", "-shared", "-fPIC", "-pthread", f"-I{include}", f"-DNAME={last}"]
-    command += [f"-D{how}", os.fspath(SAMPLE), "-o", os.fspath(target / f"{last}{suffix}")]
+    command += [f"-D{how}", os.fspath(EXTENSIONS / source), "-o"]
+    command.append(os.fspath(target / f"{last}{suffix}"))
     subprocess.run(command, check=True, timeout=WATCHDOG)
 
 

@@ -8,7 +8,7 @@ only what is always there and cheap; what the command itself needs, it imports i
 import argparse
 from collections.abc import Sequence
 
-from plait.cli import demo
+from plait.cli import demo, doctor
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -21,6 +21,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     demo.add_command(commands)
+    doctor.add_command(commands)
     options = parser.parse_args(argv)
     status: int = options.run(options)
     return status
