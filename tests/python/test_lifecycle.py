@@ -45,18 +45,20 @@ def through_windows(pool, count, window=5000):
 
 @pytest.mark.timeout(300)
 def test_a_million_tasks_in_flat_memory(kind):
-    """100,000 submits and 900,000 items of map: the first fifth warms up."""
+    """100,000 submits and 900,000 items of map. Without a GIL memory goes up and down by as much as a
+    window's objects take, since each thread frees its own later: so the lowest levels count.
+    """
+    levels = []
     with plait.Pool(2, kind=kind) as pool:
-        through_windows(pool, 20_000)
-        assert sum(pool.map(jobs.same, range(100_000), buffersize=20_000)) == sum(range(100_000))
-        gc.collect()
-        before, held = helpers.memory_of_process(), Holdings.now()
-        through_windows(pool, 80_000)
-        for _ in range(4):
-            total = sum(pool.map(jobs.same, range(200_000), buffersize=20_000))
-            assert total == sum(range(200_000))
-        gc.collect()
-        assert helpers.memory_of_process() - before < 8 * MEGABYTE
+        for turn in range(10):
+            through_windows(pool, 10_000)
+            total = sum(pool.map(jobs.same, range(90_000), buffersize=20_000))
+            assert total == sum(range(90_000))
+            gc.collect()
+            levels.append(helpers.memory_of_process())
+            if turn == 0:
+                held = Holdings.now()
+        assert min(levels[6:]) - min(levels[2:6]) < 4 * MEGABYTE, levels
         after = Holdings.now()
         assert (after.threads, after.files) == (held.threads, held.files)
         assert after.interpreters == held.interpreters
