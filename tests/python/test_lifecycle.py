@@ -45,8 +45,8 @@ def through_windows(pool, count, window=5000):
 
 @pytest.mark.timeout(300)
 def test_a_million_tasks_in_flat_memory(kind):
-    """100,000 submits and 900,000 items of map. Without a GIL memory goes up and down by as much as a
-    window's objects take, since each thread frees its own later: so the lowest levels count.
+    """100,000 submits and 900,000 items of map. Without a GIL memory goes up and down by as much as
+    a window's objects take, since each thread frees its own later: so the lowest levels count.
     """
     levels = []
     with plait.Pool(2, kind=kind) as pool:
