@@ -1,7 +1,7 @@
 # Everything is done by tools/; this names it. Interpreters and builds are kept in a cache folder outside the
 # checkout (see tools/pythons --help). A second run reuses them.
 
-.PHONY: help demo test test-core test-tsan test-asan test-models test-fuzz test-python test-instructions lint format
+.PHONY: help demo test test-core test-tsan test-asan test-models test-fuzz test-python test-instructions packages lint format
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -36,6 +36,9 @@ test-python-%: ## the Python tests on one interpreter: make test-python-3.14
 
 test-instructions: ## instruction counts of the hot paths against their bounds
 	@tools/test instructions
+
+packages: ## well-known packages in interpreter workers; writes the table of docs/isolation.md
+	@PACKAGES_TABLE=docs/isolation.md tools/test packages
 
 lint: ## ruff, clang-format, mypy, stubtest
 	@tools/test lint

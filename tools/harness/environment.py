@@ -10,6 +10,7 @@ going back to known sources costs nothing. A file `.complete` is written last.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -120,6 +121,27 @@ class Environment:
 
     def wheel(self, install: Path) -> Path:
         return next((self.here / "wheels" / install.name).glob("*.whl"))
+
+    def ensure_packages(self, distributions: Sequence[str]) -> Path:
+        """A folder, for PYTHONPATH, with the wheels of distributions, of those that have one."""
+        self.ensure_base()
+        name = self.interpreter.name
+        key = _digest(f"{self.key} {list(distributions)}")
+        folder = cache_root() / "packages" / f"{name}-{key}"
+        with locked(folder.with_name(f"{folder.name}.lock"), f"the packages of {name}"):
+            if not _is_complete(folder):
+                say(f"{name}: installing packages")
+                shutil.rmtree(folder, ignore_errors=True)
+                options = ["--only-binary", ":all:", "--upgrade", "--target", os.fspath(folder)]
+                try:
+                    self._pip_install([*options, *distributions])
+                except Failure:
+                    say(f"{name}: not all of them at once; one by one")
+                    for distribution in distributions:
+                        with contextlib.suppress(Failure):
+                            self._pip_install([*options, distribution])
+                (folder / ".complete").touch()
+        return folder
 
     # Making the environment with the dependencies
 

@@ -4,6 +4,7 @@ passed.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -57,6 +58,12 @@ def fixed_stages() -> dict[str, Stage]:
         Stage("instructions", "instruction counts of the hot paths", _instructions),
     ]
     return {stage.name: stage for stage in stages}
+
+
+def extra_stages() -> dict[str, Stage]:
+    """Those that run only when they are named: they take long, and much to download."""
+    stage = Stage("packages", "well-known packages in interpreter workers", _packages)
+    return {stage.name: stage}
 
 
 def python_stage(name: str) -> Stage:
@@ -199,6 +206,44 @@ def _instructions() -> bool:
         guard = ["benchmarks/instructions.py", "--check"]
         results.append(_run([TOOLS / "py", interpreter.name, *guard]))
     return bool(results) and all(results)
+
+
+# Packages
+
+_PACKAGES_ON = ("3.13", "3.14", "3.15")
+
+
+def _packages() -> bool:
+    """PACKAGES_TABLE=FILE writes what came out there, PACKAGES_ROUNDS=20 makes workers as often."""
+    tests = CHECKOUT / "tests/packages"
+    names = json.loads((tests / "packages.json").read_text())
+    reports: list[Path] = []
+    results = []
+    for interpreter in filter(None, map(load, _PACKAGES_ON)):
+        folder = Environment(interpreter).ensure_packages(list(names.values()))
+        reports.append(checkout_cache() / f"packages-{interpreter.name}.json")
+        options: list[Word] = ["--report", reports[-1]]
+        options += ["--rounds", os.environ.get("PACKAGES_ROUNDS", "2")]
+        env = {"PYTHONPATH": os.fspath(folder)}
+        results.append(_run([TOOLS / "py", interpreter.name, tests, *options], env))
+    if os.environ.get("PACKAGES_TABLE") and all(results):
+        _write_table(Path(os.environ["PACKAGES_TABLE"]), names, reports)
+    return bool(results) and all(results)
+
+
+def _write_table(path: Path, names: Mapping[str, str], reports: Sequence[Path]) -> None:
+    columns = [json.loads(report.read_text()) for report in reports]
+    rows = [["", *(column["python"] for column in columns)], ["---"] * (len(columns) + 1)]
+    for package, distribution in names.items():
+        found = [column["packages"].get(package) for column in columns]
+        rows.append(
+            [distribution, *(f"{one[0]}: {one[1]}" if one else "no wheel" for one in found)]
+        )
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    begin, end = "<!-- made by make packages -->\n", "<!-- end -->"
+    before, _, rest = path.read_text().partition(begin)
+    _, _, after = rest.partition(end)
+    path.write_text(f"{before}{begin}{table}{end}{after}")
 
 
 # Lint
