@@ -53,6 +53,14 @@ PyObject *create_unchecked(PyModuleDef *definition, PyObject *spec, int api_vers
 
 #if PY_VERSION_HEX >= 0x030F0000
 
+PyObject *create_slots_unchecked(const PySlot *slots, PyObject *spec)
+{
+    int before;
+    if (set_check(-1, &before) < 0)
+        return NULL;
+    return restore_check(before, PyModule_FromSlotsAndSpec(slots, spec));
+}
+
 typedef PySlot *(*export_function)(void);
 
 static bool has_token(const PySlot *slots)

@@ -24,7 +24,7 @@
 
 enum { HOMES = 256, AT_EXIT_MAX = 32 };
 
-#define OVERRIDES 8
+#define OVERRIDES (PY_VERSION_HEX >= 0x030F0000 ? 9 : 8)
 #define PATIENCE INT64_C(5000000000) /* until a wait for native threads is told, in ns */
 #define NAP INT64_C(1000000)
 
@@ -275,6 +275,9 @@ static void fill_overrides(home_t *home)
         {"PyModule_FromDefAndSpec2", (function_t)create_unchecked},
         {"Py_AtExit", (function_t)at_exit},
         {"__cxa_atexit", (function_t)never_destroy},
+#if PY_VERSION_HEX >= 0x030F0000
+        {"PyModule_FromSlotsAndSpec", (function_t)create_slots_unchecked},
+#endif
     };
     memcpy(home->overrides, overrides, sizeof overrides);
 }

@@ -42,6 +42,11 @@ const char *swap_package_context(const char *name);
 /* A call of PyModule_FromDefAndSpec2 that CPython's check of own-GIL support does not stop. */
 PyObject *create_unchecked(PyModuleDef *definition, PyObject *spec, int api_version);
 
+#if PY_VERSION_HEX >= 0x030F0000
+/* Likewise of PyModule_FromSlotsAndSpec. */
+PyObject *create_slots_unchecked(const PySlot *slots, PyObject *spec);
+#endif
+
 extern PyMethodDef isolation_methods[]; /* of plait._plait */
 
 #endif

@@ -230,15 +230,25 @@ PyMODINIT_FUNC GLUE(PyInit_, NAME)(void)
 
 #else
 
-static PyModuleDef inner = {PyModuleDef_HEAD_INIT, .m_name = "inner", .m_size = 0};
+/* As some do: a module within the module, which declares nothing. */
+static PyObject *make_inner(PyObject *spec)
+{
+#ifdef EXPORT
+    PyABIInfo_VAR(abi);
+    static PySlot slots[] = {PySlot_STATIC_DATA(Py_mod_abi, &abi),
+                             PySlot_STATIC_DATA(Py_mod_name, "inner"), PySlot_END};
+    return PyModule_FromSlotsAndSpec(slots, spec);
+#else
+    static PyModuleDef_Slot no_slots[] = {{0, NULL}};
+    static PyModuleDef inner = {PyModuleDef_HEAD_INIT, .m_name = "inner", .m_slots = no_slots};
+    return PyModule_FromDefAndSpec(&inner, spec);
+#endif
+}
 
-/* As some do: a module within the module, of a definition that declares nothing. */
 static int add_inner(PyObject *module)
 {
-    static PyModuleDef_Slot no_slots[] = {{0, NULL}};
-    inner.m_slots = no_slots;
     PyObject *spec = PyObject_GetAttrString(module, "__spec__");
-    PyObject *made = spec == NULL ? NULL : PyModule_FromDefAndSpec(&inner, spec);
+    PyObject *made = spec == NULL ? NULL : make_inner(spec);
     Py_XDECREF(spec);
     int status = made == NULL ? -1 : PyModule_AddObjectRef(module, "inner", made);
     Py_XDECREF(made);
