@@ -39,13 +39,13 @@ def kinds_here() -> list[str]:
     if "PLAIT_TEST_KINDS" in os.environ:
         return os.environ["PLAIT_TEST_KINDS"].split()
     if INTERPRETERS_CRASH:
-        return ["thread"]
+        return ["thread", "process"]
     if FREE_THREADED:
         try:
             plait.Pool(1, kind="interpreter").shutdown()
         except RuntimeError:
-            return ["thread"]
-    return ["thread", "interpreter"]
+            return ["thread", "process"]
+    return ["thread", "interpreter", "process"]
 
 
 def in_threads(count: int, function: Callable[[int], object]) -> None:
