@@ -227,7 +227,7 @@ def test_the_repl(kind, basic):
 
 def test_a_notebook(kind):
     """In a kernel of its own; what workers print is the output of the cell that waits for them."""
-    reason = "needs ipykernel and nbclient, which the test environments do not have yet"
+    reason = "needs ipykernel and nbclient, which could not be installed for this interpreter"
     nbclient = pytest.importorskip("nbclient", reason=reason)
     pytest.importorskip("ipykernel", reason=reason)
     import nbformat

@@ -39,10 +39,12 @@ _WHEEL_SOURCES = (
 
 # Wanted beyond what pyproject.toml asks for. The optional ones have no wheel for some interpreters.
 _REQUIRED = ("ninja", "meson", "rich")
-_OPTIONAL = ("numpy", "mypy")
+_OPTIONAL = ("numpy", "mypy", "ipykernel", "nbclient")
 
 # Never compiled here: it would take many minutes.
-_ONLY_BINARY = "numpy,matplotlib,contourpy,pillow,kiwisolver,fonttools"
+_ONLY_BINARY = (
+    "numpy,matplotlib,contourpy,pillow,kiwisolver,fonttools,pyzmq,tornado,psutil,debugpy,rpds-py"
+)
 
 _LAYOUT = "1"  # change it when the layout of environments changes
 _DAY = 86400
