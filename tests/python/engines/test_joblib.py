@@ -428,7 +428,7 @@ def test_ctrl_c_ends_a_call_and_what_it_runs(kind):
     child.process.send_signal(signal.SIGINT)
     ended = child.finish()
     assert ended.code == 0, ended.show()
-    assert ended.lines()[-1] == "[0, 1, 4]"
+    assert "[0, 1, 4]" in ended.lines(), ended.show()
 
 
 def test_the_exit_gives_generators_up(kind):
