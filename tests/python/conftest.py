@@ -5,6 +5,7 @@ path over, and import from there what they run.
 """
 
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ sys.path.insert(0, os.fspath(Path(__file__).resolve().parent))
 import helpers
 import plait
 import pytest
+
+# A shell ignores Ctrl-C for what it runs in the background, and children would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session", params=helpers.kinds_here())

@@ -43,6 +43,7 @@ from joblib.parallel import (
 
 _KEPT: Final = 4  # pools that wait for a call
 _GRACE: Final = 0.05  # seconds for interrupted tasks to end, before their pool is given up
+_LOOK: Final = 1.0  # seconds: how late Ctrl-C is seen that came just before a wait
 _FUNCTIONS: Final = 16  # that a call keeps prepared; as many as a pool recognises
 
 _Future = concurrent.futures.Future[list[Any]]
@@ -215,7 +216,8 @@ class _Call:
     def wait(self, stopped: Callable[[], bool]) -> None:
         """Until everything is delivered, or stopped() after something was."""
         with self._changed:
-            self._changed.wait_for(lambda: self._undelivered == 0 or stopped())
+            while not (self._undelivered == 0 or stopped()):
+                self._changed.wait(_LOOK)
 
     def result(self, future: _Future, timeout: float | None) -> list[Any]:
         """A result that a worker waits for, while it runs what else there is.

@@ -34,6 +34,7 @@ APART = ("interpreter", "process")  # the kinds whose workers share no objects w
 _NESTED = "wants nested calls in joblib's threads or one by one; plait's run in the task's own pool"
 _MEMORY_MAPS = "wants arrays to arrive as memory maps of files, which only processes need"
 _MANAGER = "NOT YET: a manager's proxy wants the authkey, which each interpreter draws anew"
+_SHARED = "wants loky's workers to share no memory; the threads that stand in for them do"
 _PROCESSES = "counts its workers by their process ids"
 
 EXPECTED = (
@@ -55,6 +56,8 @@ EXPECTED = (
     Entry("test_threadpool_limitation_in_child_override[*]", "wants environments of processes"),
     Entry("test_initializer_reused[*]", _PROCESSES, run=False),
     Entry("test_initializer_not_reused[*]", _PROCESSES, run=False),
+    Entry("test_backend_hinting_and_constraints[*]", _SHARED, ("thread",)),
+    Entry("test_invalid_backend_hinting_and_constraints", _SHARED, ("thread",)),
     Entry("test_dispatch_multiprocessing[loky]", _MANAGER, APART),
     Entry("test_dispatch_multiprocessing[multiprocessing]", _MANAGER, APART),
     Entry("test_initializer_context[*]", _MANAGER, APART),

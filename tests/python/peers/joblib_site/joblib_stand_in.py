@@ -9,7 +9,7 @@ from plait.engines.joblib import PlaitBackend
 import joblib._parallel_backends
 import joblib.parallel
 
-KIND = "PLAIT_JOBLIB_KIND"  # the environment variable with the kind that stands in for loky
+KIND = "PLAIT_JOBLIB_KIND"  # the environment variable with the kind that stands in for processes
 
 
 class StandIn(PlaitBackend):
@@ -35,7 +35,7 @@ class LokyBackend(StandIn):
 
 
 class MultiprocessingBackend(StandIn):
-    kind_of_name = "auto"
+    kind_of_name = os.environ[KIND]
 
 
 for _name, _backend in (
