@@ -81,7 +81,10 @@ def adopt(parts: dict[str, Any]) -> None:
 
         warnings.resetwarnings()
         filters: Any = warnings.filters  # a list, though it may not be called one
-        filters.extend(pickle.loads(entry) for entry in parts["filters"])
+        for entry in parts["filters"]:
+            # A category of a module that cannot be imported here is none that is met here.
+            with contextlib.suppress(Exception):
+                filters.append(pickle.loads(entry))
     if "levels" in parts:
         from plait import _logging
 

@@ -226,10 +226,11 @@ def test_nothing_is_left_behind():
 
     use(1)
     shm = sorted(os.listdir("/dev/shm"))
+    others = children_of(os.getpid())  # the default pool's, say
     before = helpers.Holdings.now()
     for _ in range(3):
         use(4)
-    assert children_of(os.getpid()) == []
+    assert children_of(os.getpid()) == others
     assert sorted(os.listdir("/dev/shm")) == shm
     assert helpers.settles(lambda: helpers.Holdings.now().threads <= before.threads)
     after = helpers.Holdings.now()
@@ -322,6 +323,7 @@ def test_chaos():
     """
     count, batch = int(os.environ.get("PLAIT_TEST_CHAOS", "3000")), 300
     rng, outcomes, kills = random.Random(5), {"result": 0, "died": 0}, 0
+    others = children_of(os.getpid())  # the default pool's, say
 
     def take(n, ask):
         try:
@@ -347,4 +349,4 @@ def test_chaos():
         assert kills > 0
         assert outcomes["died"] <= kills
         assert list(pool.map(work, range(1000))) == [work(n) for n in range(1000)]
-    assert children_of(os.getpid()) == []
+    assert set(children_of(os.getpid())) <= set(others)

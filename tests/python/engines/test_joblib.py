@@ -466,8 +466,9 @@ def test_nothing_is_left(on):
                 Parallel()(delayed(operator.truediv)(1, n) for n in range(5))
         engine.shutdown()
 
+    before = helpers.interpreters_of_process()  # other tests' pools may still be ending
     use()
-    assert helpers.settles(lambda: helpers.interpreters_of_process() == 1)
+    assert helpers.settles(lambda: helpers.interpreters_of_process() <= before)
     held = helpers.Holdings.now()
     for _ in range(5):
         use()

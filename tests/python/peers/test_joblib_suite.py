@@ -14,11 +14,12 @@ SECONDS = 1800  # far more than it takes
 
 @pytest.mark.timeout(SECONDS + 20)
 def test_parallel(tmp_path):
-    """Threads stand in for joblib's threads, interpreters for its processes if they serve here.
+    """Threads stand in for joblib's threads, interpreters for its processes if NumPy serves there.
 
     Not processes: theirs start too slowly for what joblib expects within ten seconds of the clock.
     """
-    kind = "interpreter" if "interpreter" in helpers.kinds_here() else "thread"
+    own_gil = "interpreter" in helpers.kinds_here() and not helpers.FREE_THREADED
+    kind = "interpreter" if own_gil else "thread"
     (tmp_path / "pytest.ini").write_text("[pytest]\ntimeout = 300\n")
     command = [sys.executable, "-X", "faulthandler", "-m", "pytest", "-p", "joblib_suite"]
     options = ["-q", "-rfE", "--tb=short", "-W", "ignore", "-p", "no:cacheprovider"]
