@@ -12,12 +12,16 @@ def command() -> tuple[bytes, ...]:
 
     Its sys.path comes to it as arguments, since nothing can be imported before it is there.
     """
+    prepare = "__import__('sys').path[:] = __import__('sys').argv[1:]"
+    return tuple(map(os.fsencode, interpreter_command(f"{prepare}\n{_CODE}")))
+
+
+def interpreter_command(code: str, *arguments: str) -> list[str]:
+    """What runs code in an interpreter like this one; the arguments, then sys.path, are its argv."""
     import subprocess  # here, since children import this module too
 
     options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    prepare = "__import__('sys').path[:] = __import__('sys').argv[1:]"
-    path = [str(entry) for entry in sys.path]
-    return tuple(map(os.fsencode, [sys.executable, *options, "-c", f"{prepare}\n{_CODE}", *path]))
+    return [sys.executable, *options, "-c", code, *arguments, *map(str, sys.path)]
 
 
 def main() -> None:

@@ -45,9 +45,9 @@ def run(module: str, workers: int) -> Trial:
     import subprocess
     import tempfile
 
-    path = [str(entry) for entry in sys.path]
-    options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
-    command = [sys.executable, *options, "-c", _CODE, module, str(workers), *path]
+    from plait import _child
+
+    command = _child.interpreter_command(_CODE, module, str(workers))
     if not sys.executable:
         raise FileNotFoundError("sys.executable is empty")
     with tempfile.TemporaryFile() as errors:

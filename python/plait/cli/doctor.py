@@ -42,8 +42,7 @@ def run(options: argparse.Namespace) -> int:
                 status = 2
     except KeyboardInterrupt:
         return 130
-    rows = [(one.package, find_version(one.package), one.verdict, one.why) for one in found]
-    _print_table(rows)
+    _print_table(found)
     refused = [one for one in found if not one.usable]
     for instead in dict.fromkeys(one.instead for one in refused if one.instead):
         print(
@@ -60,9 +59,10 @@ def find_version(package: str) -> str:
     return ""
 
 
-def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
-    if not rows:
+def _print_table(found: Sequence[plait.Isolation]) -> None:
+    if not found:
         return
+    rows = [(one.package, find_version(one.package), one.verdict, one.why) for one in found]
     if importlib.util.find_spec("rich") is None:
         widths = [max(map(len, column)) for column in zip(_HEADER, *rows, strict=True)][:-1]
         for row in (_HEADER, *rows):
@@ -75,7 +75,6 @@ def _print_table(rows: Sequence[tuple[str, ...]]) -> None:
     from rich.text import Text
 
     table = Table(*_HEADER, box=SIMPLE_HEAD)
-    for row in rows:
-        style = "green" if row[2] in ("native", "private image") else "red"
-        table.add_row(row[0], row[1], Text(row[2], style), Text(row[3]))
+    for one, (package, version, verdict, why) in zip(found, rows, strict=True):
+        table.add_row(package, version, Text(verdict, "green" if one.usable else "red"), Text(why))
     Console(highlight=False).print(table)
