@@ -13,6 +13,7 @@ not replace it while something is mounted there.
 
 from __future__ import annotations
 
+import configparser
 import ctypes
 import os
 import signal
@@ -94,8 +95,16 @@ def _machine_files(bare: bool) -> list[Path]:
     if bare:
         return [Path(name) for name in _NETWORK_FILES if os.path.isfile(name)]
     named = [os.environ[name] for name in _FILE_VARIABLES if name in os.environ]
-    named = [*_NETWORK_FILES, *_PIP_FILES, *named]
+    named = [*_NETWORK_FILES, *_PIP_FILES, *named, *_named_by_pip()]
     return [Path(name) for name in named if os.path.isabs(name) and os.path.isfile(name)]
+
+
+def _named_by_pip() -> list[str]:
+    """What may be files in pip's configuration: constraints, certificates."""
+    config = configparser.RawConfigParser(strict=False)
+    config.read(_PIP_FILES)
+    values = [value for section in config.sections() for _, value in config.items(section)]
+    return " ".join(values).split()
 
 
 def _bind(libc: ctypes.CDLL, tree: Path, path: Path) -> None:
