@@ -185,10 +185,13 @@ def test_many_pools_leave_nothing_behind(kind):
     settled(Holdings.now(), 0)
     held, before = Holdings.now(), helpers.memory_of_process()
     open_and_close(kind, count)
-    assert settled(held, 40), (held, Holdings.now())
+    # Of interpreters each pool has two at most. What CPython loses of them lies in maps, which the
+    # kernel joins: some 20 MB each.
+    lost = 2 * count * cpython_leak() if kind == "interpreter" else 0
+    assert settled(held, 40 + lost // (16 * MEGABYTE)), (held, Holdings.now())
     allowed = 8 * MEGABYTE
-    if kind == "interpreter":  # of which each pool has two at most
-        allowed += 2 * count * (MEGABYTE // 8 + cpython_leak() * 3 // 2)
+    if kind == "interpreter":
+        allowed += 2 * count * (MEGABYTE // 8) + lost * 3 // 2
 
     def grown():
         gc.collect()  # without a GIL, what another thread dropped last waits for its maker
