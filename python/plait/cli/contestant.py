@@ -126,6 +126,7 @@ CONTESTANTS: dict[str, tuple[str, Callable[[int], OpenPool]]] = {
     "interpreters": ("InterpreterPoolExecutor", _interpreters),
     "plait-thread": ('plait.Pool(kind="thread")', _plait("thread")),
     "plait-interpreter": ('plait.Pool(kind="interpreter")', _plait("interpreter")),
+    "plait-process": ('plait.Pool(kind="process")', _plait("process")),
 }
 """Title of each contestant, and what does its imports and returns how to open its pool."""
 
