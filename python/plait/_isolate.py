@@ -98,7 +98,7 @@ def _force(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
 def _know(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
     from plait import _trust
 
-    return _trust.known_refusal(package)
+    return _trust.known_refusal(package, spec.name, spec.origin or "")
 
 
 # By mode: what is said against a package before one of its modules is loaded.

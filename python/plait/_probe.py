@@ -7,6 +7,7 @@ how far it has come, one word a line; the package's own output goes to stderr.
 
 import contextlib
 import importlib
+import importlib.util
 import os
 import signal
 import sys
@@ -20,8 +21,8 @@ PATIENCE: Final = 180
 # As plait._child's: nothing can be imported before sys.path is there.
 _CODE: Final = """\
 import sys
-sys.path[:] = sys.argv[3:]
-__import__('plait._probe', fromlist=['main']).main(sys.argv[1], int(sys.argv[2]))
+sys.path[:] = sys.argv[4:]
+__import__('plait._probe', fromlist=['main']).main(sys.argv[1], sys.argv[2], int(sys.argv[3]))
 """
 
 _TAIL: Final = 600  # characters of stderr that are worth telling
@@ -38,16 +39,18 @@ class Trial:
     why: str  # nothing, or what went wrong
 
 
-def run(module: str, workers: int) -> Trial:
+def run(module: str, file: str | None, workers: int) -> Trial:
     """Imports and exercises a module in so many interpreters at once, in a child. Blocks, for a
     second or so. Raises OSError where there can be no child.
+
+    file: what a top-level module is to be loaded from, wherever its name would lead; None: by name.
     """
     import subprocess
     import tempfile
 
     from plait import _child
 
-    command = _child.interpreter_command(_CODE, module, str(workers))
+    command = _child.interpreter_command(_CODE, module, file or "", str(workers))
     if not sys.executable:
         raise FileNotFoundError("sys.executable is empty")
     with tempfile.TemporaryFile() as errors:
@@ -95,7 +98,7 @@ def _judge(status: int, said: list[str], tail: str) -> Trial:
 # ---- in the child ----
 
 
-def main(module: str, workers: int) -> None:
+def main(module: str, file: str, workers: int) -> None:
     """In the child: tries the module out, and says how far it came."""
     import faulthandler
 
@@ -107,7 +110,7 @@ def main(module: str, workers: int) -> None:
     pools = [Pool(1, kind="interpreter") for _ in range(workers)]
     try:
         for _ in range(2):
-            for future in [pool.submit(use, module) for pool in pools]:
+            for future in [pool.submit(use, module, file) for pool in pools]:
                 unfit, files = future.result()
     except Exception as error:
         text = " ".join(str(error).split())
@@ -118,22 +121,34 @@ def main(module: str, workers: int) -> None:
         say(f"file {file}")
     pools.pop(0).shutdown()  # its end is seen by the others, if by any
     for pool in pools:
-        pool.submit(use, module).result()
+        pool.submit(use, module, file).result()
         pool.shutdown()
     say("ended")
 
 
-def use(module: str) -> tuple[int, list[str]]:
+def use(module: str, file: str) -> tuple[int, list[str]]:
     """In a worker: imports a module, exercises its package; how many modules CPython would have
     refused, and the files of all that have images.
     """
     from plait import _exercises, _isolate, _plait
 
-    importlib.import_module(module)
+    if module not in sys.modules and file and "." not in module:
+        _load(module, file)
+    else:
+        importlib.import_module(module)
     exercise = _exercises.EXERCISES.get(module.partition(".")[0])
     if exercise is not None:
         exercise()
     return _plait._count_unfit_images(), _isolate.files_loaded()
+
+
+def _load(module: str, file: str) -> None:
+    """Loads a module from a file that need not be on sys.path."""
+    spec = importlib.util.spec_from_file_location(module, file)
+    if spec is None or spec.loader is None:
+        raise ImportError(f"no module can be loaded from {file}", name=module, path=file)
+    sys.modules[module] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(sys.modules[module])
 
 
 def _take_stdout() -> Callable[[str], None]:

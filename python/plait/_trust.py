@@ -99,12 +99,12 @@ def isolation(package: str) -> Isolation:
     return ask(top, package, None)
 
 
-def known_refusal(package: str) -> Isolation | None:
-    """What is known against a package, without trying it out."""
+def known_refusal(package: str, module: str, file: str) -> Isolation | None:
+    """What is known against a package, without trying it out; the rest is as in ask()."""
     if package in REFUSALS:
         return REFUSALS[package]
     record = _load(_folder(), package)
-    if record is None or record.isolation.usable:
+    if record is None or record.isolation.usable or not _covers(record, module, file):
         return None
     return record.isolation
 
@@ -119,18 +119,24 @@ def ask(package: str, module: str, file: str | None) -> Isolation:
         return REFUSALS[package]
     folder = _folder()
     record = _load(folder, package)
-    if record is None or not _covers(record, file):
+    if record is None or not _covers(record, module, file):
         with _alone(folder, package):
             record = _load(folder, package)
-            if record is None or not _covers(record, file):
+            if record is None or not _covers(record, module, file):
                 record = _try_out(package, module, file)
                 _keep(folder, record)
     return record.isolation
 
 
-def _covers(record: _Record, file: str | None) -> bool:
-    """A package whose trial loaded no extension modules was not tried at all."""
-    return file is None or bool(record.files) or not record.isolation.usable
+def _covers(record: _Record, module: str, file: str | None) -> bool:
+    """A package whose trial loaded no extension modules was not tried at all, and two top-level
+    modules of one name need not be the same: they can be loaded from any file.
+    """
+    if file is None:
+        return True
+    if not record.files:
+        return not record.isolation.usable
+    return "." in module or file in record.files
 
 
 # ---- trying out ----
@@ -140,7 +146,7 @@ def _try_out(package: str, module: str, file: str | None) -> _Record:
     from plait import _probe
 
     try:
-        both = _probe.run(module, 2)
+        both = _probe.run(module, file, 2)
     except OSError as error:
         why = f"it could not be tried out in a child process: {error}. PLAIT_ISOLATION=force trusts"
         return _Record(Isolation(package, "refused", f"{why} every package", INSTEAD), {}, False)
@@ -150,7 +156,7 @@ def _try_out(package: str, module: str, file: str | None) -> _Record:
         return _Record(_passed(package, both.unfit, len(both.files)), files, True)
     if not both.crashed:
         return _Record(Isolation(package, "refused", both.why, INSTEAD), files, False)
-    alone = _probe.run(module, 1)
+    alone = _probe.run(module, file, 1)
     verdict = "one interpreter only" if alone.passed else "refused"
     return _Record(Isolation(package, verdict, both.why, INSTEAD), files, bool(files))
 

@@ -146,6 +146,40 @@ def test_what_was_tried_without_its_extension_modules_is_tried_with_them(
     assert json.loads(kept.read_text())["isolation"][1] == "private image"
 
 
+LOAD = """
+import sys
+import plait
+def attempt(file):
+    import importlib.util
+    spec = importlib.util.spec_from_file_location("thing", file)
+    try:
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        return str(error)
+    return module.__name__
+with plait.Pool(2, kind="interpreter") as pool:
+    for result in pool.map(attempt, sys.argv[1:]):
+        print(result)
+"""
+
+
+@needs_images
+def test_a_module_is_tried_from_the_file_that_it_is_loaded_from(
+    tmp_path: Path, cache: Path
+) -> None:
+    """Its folder is not on sys.path, and another file has the same name."""
+    helpers.compile_module(tmp_path / "fit", "thing", "MULTI_PHASE")
+    helpers.compile_module(tmp_path / "unfit", "thing", "ALWAYS", "unfit.c")
+    fit, unfit = (next((tmp_path / name).glob("thing*")) for name in ("fit", "unfit"))
+    env = {"XDG_CACHE_HOME": os.fspath(cache.parent.parent)}
+    for _ in range(2):
+        files = [os.fspath(file) for file in (fit, unfit, fit)]
+        lines = helpers.run_quietly(LOAD, *files, env=env)
+        assert lines[::2] == ["thing", "thing"]
+        assert "SIGABRT" in lines[1]
+
+
 # ---- what is kept ----
 
 
@@ -156,7 +190,7 @@ class Trials:
         self.count = 0
         self.outcome = {"passed": True, "crashed": False, "unfit": 1, "why": "", **outcome}
 
-    def __call__(self, module: str, workers: int) -> _probe.Trial:
+    def __call__(self, module: str, file: str | None, workers: int) -> _probe.Trial:
         self.count += 1
         return _probe.Trial(**self.outcome)
 
@@ -253,9 +287,9 @@ def test_many_ask_at_once_and_one_tries(
 ) -> None:
     begun, trials = threading.Event(), Trials(files=(os.fspath(package),))
 
-    def slowly(module: str, workers: int) -> _probe.Trial:
+    def slowly(module: str, file: str | None, workers: int) -> _probe.Trial:
         begun.wait(helpers.LONG)
-        return trials(module, workers)
+        return trials(module, file, workers)
 
     monkeypatch.setattr(_probe, "run", slowly)
     ready = threading.Barrier(5, action=begun.set)
