@@ -62,8 +62,11 @@ def fixed_stages() -> dict[str, Stage]:
 
 def extra_stages() -> dict[str, Stage]:
     """Those that run only when they are named: they take long, and much to download."""
-    stage = Stage("packages", "well-known packages in interpreter workers", _packages)
-    return {stage.name: stage}
+    stages = [
+        Stage("packages", "well-known packages in interpreter workers", _packages),
+        Stage("numpy-suite", "NumPy's own tests in two interpreter workers at once", _numpy_suite),
+    ]
+    return {stage.name: stage for stage in stages}
 
 
 def python_stage(name: str) -> Stage:
@@ -229,6 +232,11 @@ def _packages() -> bool:
     if os.environ.get("PACKAGES_TABLE") and all(results):
         _write_table(Path(os.environ["PACKAGES_TABLE"]), names, reports)
     return bool(results) and all(results)
+
+
+def _numpy_suite() -> bool:
+    suite = CHECKOUT / "tests/packages/numpy_suite.py"
+    return _run([TOOLS / "py", "3.14", "-X", "faulthandler", suite])
 
 
 def _write_table(path: Path, names: Mapping[str, str], reports: Sequence[Path]) -> None:
