@@ -229,6 +229,9 @@ def _packages() -> bool:
         options += ["--rounds", os.environ.get("PACKAGES_ROUNDS", "2")]
         env = {"PYTHONPATH": os.fspath(folder)}
         results.append(_run([TOOLS / "py", interpreter.name, tests, *options], env))
+        if (folder / "sklearn").is_dir():
+            grid_search = tests / "grid_search.py"
+            results.append(_run([TOOLS / "py", interpreter.name, grid_search], env))
     if os.environ.get("PACKAGES_TABLE") and all(results):
         _write_table(Path(os.environ["PACKAGES_TABLE"]), names, reports)
     return bool(results) and all(results)
