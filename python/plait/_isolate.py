@@ -28,16 +28,19 @@ _TRUSTED: Final = (sys.stdlib_module_names if sys.version_info >= (3, 13) else f
 _create: Final = ExtensionFileLoader.create_module
 
 
-def install() -> None:
+def install(asked: str | None) -> None:
     """Has this interpreter load extensions from private images. Once; for workers alone.
 
-    The environment's PLAIT_ISOLATION says what to trust: "probe", the default, packages that were
-    tried out in a child process; "force", all; "off", nothing that CPython does not. "trial" is for
-    such a child. Raises ValueError for anything else.
+    asked: the pool's isolation. If that is None, the environment's PLAIT_ISOLATION says what to
+    trust: "probe", the default, packages that were tried out in a child process; "force", all;
+    "off", nothing that CPython does not. "trial" is for such a child, in which nothing is tried out
+    whatever a pool asks for. Raises ValueError for anything else.
     """
-    mode = os.environ.get("PLAIT_ISOLATION") or "probe"
+    given = os.environ.get("PLAIT_ISOLATION") or "probe"
+    mode = given if asked is None or (given, asked) == ("trial", "probe") else asked
     if mode == "off":
-        replacement: _Creator = _create_with_note
+        source = "PLAIT_ISOLATION=off" if asked is None else "isolation='off'"
+        replacement = _make_noting(source)
     elif mode in _CHECKS:
         _plait._isolate()
         atexit.register(_plait._leave_native_threads)  # first, so that it runs last
@@ -48,12 +51,15 @@ def install() -> None:
     ExtensionFileLoader.create_module = replacement  # type: ignore[assignment, method-assign]
 
 
-def _create_with_note(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
-    try:
-        return _create(loader, spec)
-    except ImportError as error:
-        error.add_note("plait could give it a private image, but PLAIT_ISOLATION=off is set")
-        raise
+def _make_noting(source: str) -> "_Creator":
+    def create(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
+        try:
+            return _create(loader, spec)
+        except ImportError as error:
+            error.add_note(f"plait could give it a private image, but {source} is set")
+            raise
+
+    return create
 
 
 def _make_creator(check: "_Check") -> "_Creator":

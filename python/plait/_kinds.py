@@ -5,6 +5,7 @@ import sys
 from typing import Final
 
 KINDS: Final = ("auto", "thread", "interpreter", "process")
+ISOLATIONS: Final = ("probe", "force", "off")
 
 # Modules of the standard library with static types, and those that bring them along: CPython 3.12
 # and 3.13 crash when several interpreters are the first to import them (gh-136421 and its like).
@@ -61,6 +62,24 @@ def choose(kind: str) -> tuple[str, str]:
     if kind == "process":
         return kind, "asked for"
     raise ValueError(f"kind must be one of {', '.join(map(repr, KINDS))}, not {kind!r}")
+
+
+def checked_isolation(isolation: str | None, kind: str) -> str | None:
+    """What was asked for with a kind, if it means anything there.
+
+    Under "auto" it does, whatever is chosen: that depends on the interpreter. Raises ValueError.
+    """
+    if isolation is None:
+        return None
+    if isolation not in ISOLATIONS:
+        known = ", ".join(map(repr, ISOLATIONS))
+        raise ValueError(f"isolation must be one of {known}, or None, not {isolation!r}")
+    if kind in ("thread", "process"):
+        raise ValueError(
+            f"isolation={isolation!r} is for interpreter workers, and kind={kind!r} imports all "
+            "packages as ever: leave it out, or use kind='interpreter' or kind='auto'"
+        )
+    return isolation
 
 
 def _choose_automatically() -> tuple[str, str]:

@@ -76,14 +76,18 @@ class Pool(_plait.PoolBase, Calls):
     forward_logging: what is logged in workers of other interpreters and processes goes to the
         loggers of this one, at their levels as they are now; their handlers have run before the
         task's result is there. Workers that are threads share the loggers anyway.
+    isolation: which packages with extension modules interpreter workers import: "probe", those that
+        passed a trial in a child process; "force", all; "off", those that CPython itself imports;
+        None for what the environment's PLAIT_ISOLATION says, else "probe".
 
     Interpreters of workers take over sys.path, sys.argv, the working directory, the warnings
     filters and the limits of sys as they are now. A task sees the context variables of its
     submitter. What workers print comes out in whole lines, on sys.stdout and sys.stderr of this
     interpreter.
 
-    Raises ValueError for an unknown kind or max_workers < 1, RuntimeError for a kind that cannot
-    serve on this interpreter. All methods may be called from any thread.
+    Raises ValueError for an unknown kind or isolation, isolation for kinds without interpreters, or
+    max_workers < 1, RuntimeError for a kind that cannot serve on this interpreter. All methods may
+    be called from any thread.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class Pool(_plait.PoolBase, Calls):
         initargs: tuple[Any, ...] = (),
         thread_name_prefix: str = "",
         forward_logging: bool = False,
+        isolation: str | None = None,
     ) -> None:
         if _exiting.is_set() or sys.is_finalizing():
             raise RuntimeError("cannot make a pool after interpreter shutdown")
@@ -104,11 +109,14 @@ class Pool(_plait.PoolBase, Calls):
             raise ValueError("max_workers must be greater than 0")
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
+        isolation = _kinds.checked_isolation(isolation, kind)
         self.kind, self.reason = _kinds.choose(kind)
         self.max_workers = max_workers
         if self.kind == "interpreter":
             _kinds.prepare_main()
-        setup = {} if self.kind == "thread" else _resemble.describe(self.kind, forward_logging)
+        setup: dict[str, Any] = {}
+        if self.kind != "thread":
+            setup = _resemble.describe(self.kind, forward_logging, isolation)
         command: tuple[bytes, ...] = ()
         if self.kind == "process":
             from plait import _child

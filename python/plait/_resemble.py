@@ -20,11 +20,12 @@ _USUAL_FILTERS: Final = [
 ]
 
 
-def describe(kind: str, forward_logging: bool) -> dict[str, Any]:
+def describe(kind: str, forward_logging: bool, isolation: str | None) -> dict[str, Any]:
     """What a worker's interpreter is to take over, natively encodable.
 
     sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
-    stdout and stderr is to be seen line by line. parts: what adopt() is given, if there is any.
+    stdout and stderr is to be seen line by line. isolation: for plait._isolate. parts: what adopt()
+    is given, if there is any.
     """
     setup: dict[str, Any] = {
         "sys": {
@@ -37,6 +38,7 @@ def describe(kind: str, forward_logging: bool) -> dict[str, Any]:
             "setswitchinterval": sys.getswitchinterval(),
         },
         "eager": (_is_eager(sys.stdout), _is_eager(sys.stderr)),
+        "isolation": isolation,
     }
     parts: dict[str, Any] = {}
     warnings = sys.modules.get("warnings")

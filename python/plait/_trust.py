@@ -148,8 +148,11 @@ def _try_out(package: str, module: str, file: str | None) -> _Record:
     try:
         both = _probe.run(module, file, 2)
     except OSError as error:
-        why = f"it could not be tried out in a child process: {error}. PLAIT_ISOLATION=force trusts"
-        return _Record(Isolation(package, "refused", f"{why} every package", INSTEAD), {}, False)
+        why = (
+            f"it could not be tried out in a child process: {error}. PLAIT_ISOLATION=force, or "
+            "Pool(isolation='force'), trusts every package"
+        )
+        return _Record(Isolation(package, "refused", why, INSTEAD), {}, False)
     seen = both.files or ((file,) if file else ())  # one that died had no time to tell
     files = {path: _stamp(path) for path in seen}
     if both.passed:

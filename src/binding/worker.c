@@ -121,13 +121,17 @@ static int resemble_further(worker_data_t *data, PyObject *setup)
 
 /* Own-GIL interpreters import what declares its support of them; the rest is made to fit. Without a
  * GIL, CPython refuses nothing. */
-static int isolate_extensions(void)
+static int isolate_extensions(PyObject *setup)
 {
 #ifdef Py_GIL_DISABLED
+    (void)setup;
     return 0;
 #else
+    PyObject *asked = PyDict_GetItemString(setup, "isolation"); /* borrowed */
     PyObject *module = PyImport_ImportModule("plait._isolate");
-    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, "install", NULL);
+    PyObject *done = module == NULL
+                         ? NULL
+                         : PyObject_CallMethod(module, "install", "O", asked ? asked : Py_None);
     Py_XDECREF(done);
     Py_XDECREF(module);
     return done == NULL ? -1 : 0;
@@ -140,7 +144,7 @@ int worker_resemble_maker(worker_data_t *data)
     PyObject *setup = decode_message(&bare, &data->core->setup);
     int status = setup == NULL || resemble_maker(setup) < 0 ||
                          (data->state == NULL && worker_find_state(data) < 0) ||
-                         (data->core->kind == KIND_INTERPRETER && isolate_extensions() < 0) ||
+                         (data->core->kind == KIND_INTERPRETER && isolate_extensions(setup) < 0) ||
                          resemble_further(data, setup) < 0
                      ? -1
                      : 0;

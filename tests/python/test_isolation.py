@@ -180,6 +180,71 @@ def test_a_module_is_tried_from_the_file_that_it_is_loaded_from(
         assert "SIGABRT" in lines[1]
 
 
+# ---- a pool's own setting ----
+
+OF_POOLS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import plait
+def attempt(name):
+    import importlib
+    try:
+        return importlib.import_module(name).__name__
+    except ImportError as error:
+        return " ".join([str(error), *getattr(error, "__notes__", ())])
+for isolation in ("off", "probe", "force", None):
+    with plait.Pool(1, kind=sys.argv[2], isolation=isolation) as pool:
+        name = "raises" if isolation == "probe" else "multi"
+        print(isolation, pool.submit(attempt, name).result())
+"""
+
+
+@needs_images
+@pytest.mark.parametrize("kind", ["interpreter", "auto"])
+@pytest.mark.parametrize("environment", ["off", "force", ""])
+def test_a_pool_says_what_it_trusts(built: Path, cache: Path, kind: str, environment: str) -> None:
+    """Whatever the environment says, which holds for pools that say nothing."""
+    if kind == "auto" and sys.version_info < (3, 13):
+        pytest.skip("it takes processes")
+    env = {"XDG_CACHE_HOME": os.fspath(cache.parent.parent), "PLAIT_ISOLATION": environment}
+    off, probe, force, unsaid = helpers.run_quietly(OF_POOLS, os.fspath(built), kind, env=env)
+    assert "isolation='off' is set" in off
+    assert "PLAIT_ISOLATION" not in off
+    assert probe.startswith("probe raises cannot be imported by plait's interpreter workers: ")
+    assert force == "force multi"
+    assert ("PLAIT_ISOLATION=off is set" in unsaid) == (environment == "off")
+    assert (unsaid == "None multi") == (environment != "off")
+    kept = {path.name.partition("-")[0] for path in cache.glob("*.json")}
+    assert kept == (set() if environment else {"multi"})  # what raises is not kept
+
+
+@needs_images
+def test_in_a_trial_nothing_is_tried_out(built: Path, cache: Path) -> None:
+    env = {"XDG_CACHE_HOME": os.fspath(cache.parent.parent), "PLAIT_ISOLATION": "trial"}
+    lines = helpers.run_quietly(OF_POOLS, os.fspath(built), "interpreter", env=env)
+    assert lines[1] == "probe not today"
+    assert not list(cache.glob("*"))
+
+
+def test_an_unknown_isolation_is_refused(kind: str) -> None:
+    for unknown in ("", "trial", "maybe", True, b"off"):
+        with pytest.raises(ValueError, match="isolation must be one of 'probe', 'force', 'off'"):
+            plait.Pool(1, kind=kind, isolation=unknown)
+
+
+@pytest.mark.parametrize("kind", ["thread", "process"])
+def test_isolation_means_nothing_to_other_kinds(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"kind='{kind}' imports all"):
+        plait.Pool(1, kind=kind, isolation="force")
+    plait.Pool(1, kind=kind, isolation=None).shutdown()
+
+
+@pytest.mark.parametrize("isolation", ["probe", "force", "off"])
+def test_auto_takes_an_isolation_whatever_it_chooses(isolation: str) -> None:
+    with plait.Pool(1, isolation=isolation) as pool:
+        assert pool.submit(abs, -1).result(helpers.LONG) == 1
+
+
 # ---- what is kept ----
 
 
