@@ -17,7 +17,7 @@ def command() -> tuple[bytes, ...]:
 
 
 def interpreter_command(code: str, *arguments: str) -> list[str]:
-    """What runs code in an interpreter like this one; the arguments, then sys.path, are its argv."""
+    """What runs code in an interpreter like this one. Its argv: the arguments, then sys.path."""
     import subprocess  # here, since children import this module too
 
     options: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]

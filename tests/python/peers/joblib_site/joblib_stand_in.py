@@ -1,13 +1,7 @@
 """plait's backend under the names of joblib's own; importing this module replaces them."""
 
-import multiprocessing
 import os
 
-# For the managers that its tests start, as from 3.14 on. A fork of a process with threads hangs at
-# times in CPython: without a GIL, a lock handed to another thread stays locked in the child.
-multiprocessing.set_start_method("forkserver", force=True)
-
-# isort: split
 from plait.engines.joblib import PlaitBackend
 
 # isort: split
