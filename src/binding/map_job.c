@@ -229,18 +229,28 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, output_t *output, 
     return index - low;
 }
 
+/* A list for so many results. 0, or -1 with MemoryError. */
+static int open_list(output_t *output, uint64_t count)
+{
+    if (plait_flat_put_words(&output->encoder->writer, PLAIT_FLAT_LIST, (size_t)count,
+                             (size_t)count, &output->list) == PLAIT_OK)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
 /* A result that was too large for an encoder with bounds. */
 static void send_left(worker_data_t *data, map_job_t *job, uint64_t place, PyObject *left)
 {
     grain_t *grain = grain_new(job->first + place, job->first + place + 1);
-    PyObject *one = PyList_New(1);
-    if (one == NULL)
-        Py_DECREF(left);
-    else
-        PyList_SET_ITEM(one, 0, left);
-    if (one == NULL || encode_message(data->state, one, &grain->answer.message) < 0)
+    encoder_t encoder;
+    encoder_init(&encoder, data->state);
+    output_t output = {.encoder = &encoder};
+    if (open_list(&output, 1) < 0 || put_result(&output, left, 0) < 0 ||
+        encoder_finish(&encoder, output.list, &grain->answer.message) < 0)
         answer_raised(data, &grain->answer);
-    Py_XDECREF(one);
+    encoder_fini(&encoder);
+    Py_DECREF(left);
     stream_send(job->stream, grain);
 }
 
@@ -252,11 +262,8 @@ static uint64_t run_flat(worker_data_t *data, map_job_t *job, uint64_t low, uint
         data->service == NULL ? &data->encoder : service_desk(data->service, &output.full);
     output.encoder = encoder_take(kept, &spare);
     uint64_t count = high - low, done = 0;
-    if (plait_flat_put_words(&output.encoder->writer, PLAIT_FLAT_LIST, (size_t)count, (size_t)count,
-                             &output.list) == PLAIT_OK)
+    if (open_list(&output, count) == 0)
         done = run_into(data, job, &output, low, high);
-    else
-        PyErr_NoMemory();
     PyObject *exception = done < count && output.left == NULL ? take_raised() : NULL;
     output_settle(data);
     send_message(data, job, low, low + done, output.encoder, output.list);

@@ -116,6 +116,18 @@ def test_large_items(alive):
     assert sum(map(len, alive.map(bytes, [1_000_000] * 200))) == 200_000_000
 
 
+def test_large_results_of_types_without_a_flat_form(alive):
+    """Pickled ones: alone, and within others."""
+    sizes = [10, 2_000_000, 20, 1_500_000, 3]
+    assert [b.held for b in alive.map(lambda n: jobs.Holder("x" * n), sizes)] == [
+        "x" * size for size in sizes
+    ]
+    held = list(alive.map(lambda n: {n: [jobs.Holder(bytes(n)), n]}, sizes))
+    assert [(n, len(part[n][0].held)) for n, part in zip(sizes, held, strict=True)] == [
+        (size, size) for size in sizes
+    ]
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_random_sizes_and_windows(alive, seed):
     rng = random.Random(seed)
