@@ -7,7 +7,7 @@
 help: ## show this
 	@grep -E '^[a-zA-Z%.-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 20
 
-demo: ## analyse the standard library on every kind of pool, and compare (ARGS='--path DIR' for another tree)
+demo: ## analyse the standard library, then images, on every kind of pool, and compare (ARGS='--path DIR' for another tree)
 	@name=$$(tools/pythons --any) && exec tools/py "$$name" -m plait demo $(ARGS)
 
 test: ## everything, on every interpreter that can be had

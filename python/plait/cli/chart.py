@@ -56,7 +56,7 @@ def write_chart(path: Path, outcomes: list[Outcome], title: str, workers: int) -
     figure.text(
         LEFT,
         1 - 0.62 / height,
-        f"Code report on {title}",
+        f"Report on {title}",
         verticalalignment="top",
         fontsize=11,
         color=MUTED,

@@ -16,14 +16,12 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, Any, Literal
 
 import psutil
-
-from plait.cli.code_report import Summary
 
 SAMPLE_SECONDS = 0.05
 SAMPLE_SHARE = 0.02
@@ -46,7 +44,7 @@ class Outcome:
     cpu_seconds: float = 0.0
     peak_bytes: int = 0
     digest: str = ""  # equal for equal answers
-    summary: Summary | None = None
+    summary: Any = None  # of the work's own type
 
 
 def format_seconds(seconds: float) -> str:
@@ -103,10 +101,17 @@ def _memory_bytes(process: psutil.Process) -> int:
 
 
 def run_contestant(
-    name: str, workers: int, files: list[str], on_progress: Callable[[int], None]
+    name: str,
+    workers: int,
+    items: Sequence[str | int],
+    on_progress: Callable[[int], None],
+    *,
+    work: str = "code",
+    pictures: Path | None = None,
 ) -> Outcome:
-    """Let the contestant `name` analyse `files`; call `on_progress` with how many are done.
+    """Let the contestant `name` analyse `items`; call `on_progress` with how many are done.
 
+    `pictures`: the file to which those go that the work makes.
     However this ends, and be it by an exception, no process of the contestant is left.
     """
     outcome = Outcome(name)
@@ -114,7 +119,8 @@ def run_contestant(
         process = _start(folder, stderr)
         try:
             threading.Thread(target=_end_with_leader, args=(process,), daemon=True).start()
-            task = {"contestant": name, "workers": workers, "files": files}
+            task = {"contestant": name, "workers": workers, "work": work, "items": list(items)}
+            task["pictures"] = os.fspath(pictures.absolute()) if pictures else ""
             _converse(process, json.dumps(task), outcome, on_progress)
             status = process.wait()
         finally:
@@ -139,7 +145,7 @@ def _stderr_file() -> IO[str]:
 
 def _start(folder: str, stderr: IO[str]) -> subprocess.Popen[str]:
     here = Path(__file__).parent
-    for script in ("contestant.py", "code_report.py"):
+    for script in ("contestant.py", "code_report.py", "image_report.py"):
         shutil.copyfile(here / script, Path(folder, script))
     options = [f"-X{key}" if value is True else f"-X{key}={value}" for key, value in _x_options()]
     return subprocess.Popen(

@@ -1,15 +1,16 @@
-"""One contestant of the demo: a program that analyses files with one kind of pool, and reports on
+"""One contestant of the demo: a program that analyses things with one kind of pool, and reports on
 itself.
 
-`contest.py` copies this file and `code_report.py` into an empty folder and runs it there as a
-script, in a process of its own, so that
+`contest.py` copies this file, `code_report.py` and `image_report.py` into an empty folder and runs
+it there as a script, in a process of its own, so that
 
 - peak memory is the contestant's own;
 - the standard library's pools do not import plait in their workers, as they would not in a user's
   program.
 
-It talks in lines of JSON. From standard input it reads its task, `{"contestant", "workers",
-"files"}`; to standard output it writes events:
+It talks in lines of JSON. From standard input it reads its task, `{"contestant", "workers", "work",
+"items", "pictures"}`, where the work is one of `WORKS`, and pictures of what was found go to a file
+if it is named; to standard output it writes events:
 
     {"event": "hello", "python"}            which Python this is, for people {"event": "start"}
     imports are done, the clock starts {"event": "progress", "done"}           so many results have
@@ -34,6 +35,8 @@ import sysconfig
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING or __package__:
@@ -41,8 +44,8 @@ if TYPE_CHECKING or __package__:
 else:
     import code_report  # beside this script
 
-type Reports = Iterable[code_report.FileReport]
-type Analyse = Callable[[list[str]], Reports]
+type Reports = Iterable[Any]
+type Analyse = Callable[[Callable[[Any], Any], list[Any]], Reports]
 type OpenPool = Callable[[], AbstractContextManager[Analyse]]
 
 CHUNKS_PER_WORKER = 16
@@ -56,10 +59,40 @@ class RefusedError(Exception):
     """This interpreter cannot serve the contestant; the message says why."""
 
 
+@dataclass(frozen=True)
+class Work:
+    """What is done: `prepare` makes of a task's items what is analysed, before the clock starts."""
+
+    prepare: Callable[[list[Any]], list[Any]]
+    analyse: Callable[[Any], Any]  # the report on one
+    summarise: Callable[[list[Any]], Any]
+    draw: Callable[[Path, list[Any], list[Any]], None] | None = None
+    packages: tuple[str, ...] = ()  # with extension modules
+
+
+def _code() -> Work:
+    return Work(list, code_report.analyse_file, code_report.summarise)
+
+
+def _images() -> Work:
+    if TYPE_CHECKING or __package__:
+        from plait.cli import image_report as report
+    else:
+        import image_report as report
+
+    def prepare(numbers: list[int]) -> list[Any]:
+        return list(map(report.make_image, numbers))
+
+    return Work(prepare, report.analyse_image, report.summarise, report.write_pictures, ("numpy",))
+
+
+WORKS: dict[str, Callable[[], Work]] = {"code": _code, "images": _images}
+
+
 def _serial(workers: int) -> OpenPool:
     @contextmanager
     def open_pool() -> Iterator[Analyse]:
-        yield lambda files: map(code_report.analyse_file, files)
+        yield map
 
     return open_pool
 
@@ -71,11 +104,11 @@ def _executor(make: Callable[[], Any], workers: int, *, chunks: bool = False) ->
     def open_pool() -> Iterator[Analyse]:
         with make() as pool:
 
-            def analyse(files: list[str]) -> Reports:
+            def analyse(function: Callable[[Any], Any], things: list[Any]) -> Reports:
                 options = {}
                 if chunks:
-                    options["chunksize"] = max(1, len(files) // (CHUNKS_PER_WORKER * workers))
-                reports: Reports = pool.map(code_report.analyse_file, files, **options)
+                    options["chunksize"] = max(1, len(things) // (CHUNKS_PER_WORKER * workers))
+                reports: Reports = pool.map(function, things, **options)
                 return reports
 
             yield analyse
@@ -146,19 +179,39 @@ def main() -> None:
     emit("hello", python=_python())
     try:
         open_pool = CONTESTANTS[task["contestant"]][1](task["workers"])
+        work = WORKS[task["work"]]()
+        if task["contestant"] == "interpreters" and work.packages:
+            raise RefusedError(f"CPython imports no {', '.join(work.packages)} into its workers")
+        if task["contestant"] == "plait-interpreter":
+            _try_out(work.packages)
+        things = work.prepare(task["items"])
         emit("start")
-        emit("result", **_compete(open_pool, task["files"], emit))
-    except RefusedError as refusal:
+        result, reports = _compete(open_pool, work, things, emit)
+    except (RefusedError, ImportError) as refusal:
         emit("refused", reason=str(refusal))
+        return
+    if task["pictures"] and work.draw:
+        work.draw(Path(task["pictures"]), things, reports)
+    emit("result", **result)
 
 
-def _compete(open_pool: OpenPool, files: list[str], emit: Callable[..., None]) -> dict[str, object]:
-    reports: list[code_report.FileReport] = []
+def _try_out(packages: Iterable[str]) -> None:
+    """Has plait know whether workers can import these: the trial, made once, is no contest."""
+    import plait
+
+    for package in packages:
+        plait.isolation(package)
+
+
+def _compete(
+    open_pool: OpenPool, work: Work, things: list[Any], emit: Callable[..., None]
+) -> tuple[dict[str, object], list[Any]]:
+    reports: list[Any] = []
     cpu_before = _cpu_seconds()
     began = time.perf_counter()
     reported = began
     with open_pool() as analyse:
-        for report in analyse(files):
+        for report in analyse(work.analyse, things):
             reports.append(report)
             now = time.perf_counter()
             if now - reported >= PROGRESS_SECONDS:
@@ -169,15 +222,21 @@ def _compete(open_pool: OpenPool, files: list[str], emit: Callable[..., None]) -
         emit("end")
         sys.stdin.readline()
     cpu_seconds = _cpu_seconds() - cpu_before + _children_cpu_seconds()
-    summary = code_report.summarise(reports)
-    answer = json.dumps([summary, reports], sort_keys=True)
-    return {
+    summary = work.summarise(reports)
+    answer = json.dumps([summary, reports], sort_keys=True, default=_plain)
+    result = {
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "peak_bytes": peak_bytes,
         "digest": hashlib.sha256(answer.encode()).hexdigest(),
         "summary": summary,
     }
+    return result, reports
+
+
+def _plain(array: Any) -> list[object]:
+    """Return what tells an array from others, for JSON."""
+    return [str(array.dtype), array.shape, hashlib.sha256(array.tobytes()).hexdigest()]
 
 
 def _cpu_seconds() -> float:

@@ -2,9 +2,9 @@
 verdict."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Protocol, Self
+from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -15,6 +15,12 @@ from rich.table import Table
 from plait.cli.code_report import MIN_DUPLICATE_PARTS, Place, Summary
 from plait.cli.contest import Outcome, format_seconds
 from plait.cli.contestant import CONTESTANTS
+
+if TYPE_CHECKING:
+    from plait.cli import image_report
+
+type Describe = Callable[[Console, Any], None]
+"""Prints a summary."""
 
 GROUPS = 5
 """How many groups of duplicates are printed."""
@@ -31,7 +37,7 @@ class Display(Protocol):
         """The contestant `name` starts its run `number`, counted from 0."""
 
     def progress(self, done: int) -> None:
-        """It has analysed so many files."""
+        """It has analysed so many files or images."""
 
     def end(self, outcome: Outcome) -> None:
         """It has ended."""
@@ -39,7 +45,7 @@ class Display(Protocol):
 
 def choose_display(title: str, workers: int, total: int) -> Display:
     """Return a live display on a terminal, else one of plain lines. `total`: the number of
-    files."""
+    files or images."""
     console = Console(highlight=False)
     console.print(f"[bold]{escape(title)}[/bold], {workers} workers")
     return _Live(console, total) if console.is_terminal else _Lines(console)
@@ -110,20 +116,27 @@ class _Live:
             self._bars.update(self._current, result=outcome.status)
 
 
-def print_result(outcomes: list[Outcome], differing: Iterable[str], root: Path) -> None:
-    """Print what the analysis found, how each contestant did, and whether all gave one answer.
-
-    Paths below `root` are printed relative to it.
-    """
+def print_result(outcomes: list[Outcome], differing: Iterable[str], describe: Describe) -> None:
+    """Print what the analysis found, how each contestant did, and whether all gave one answer."""
     console = Console(highlight=False)
     summary = next((outcome.summary for outcome in outcomes if outcome.summary), None)
     if summary:
-        _print_summary(console, summary, root)
+        describe(console, summary)
     _print_outcomes(console, outcomes)
     _print_verdict(console, outcomes, list(differing))
 
 
-def _print_summary(console: Console, summary: Summary, root: Path) -> None:
+def describe_images(console: Console, summary: "image_report.Summary") -> None:
+    """Print what was found in images."""
+    console.print(
+        f"\n{summary['images']:,} images, {summary['pixels']:,} pixels, of brightness "
+        f"{summary['brightness']:.1f}; {summary['edges']:.1%} lie on an edge. The darkest tile is "
+        f"in image {summary['darkest']}, the liveliest in image {summary['liveliest']}.\n"
+    )
+
+
+def describe_code(console: Console, summary: Summary, root: Path) -> None:
+    """Print what was found in files; paths below `root` relative to it."""
     console.print(
         f"\n{summary['files']:,} files ({summary['skipped']:,} more do not parse): "
         f"{summary['lines']:,} lines, {summary['classes']:,} classes, "

@@ -1,5 +1,6 @@
 """The demo as a command: contestants in processes of their own, their figures, and the verdict."""
 
+import importlib.util
 import os
 import signal
 import subprocess
@@ -126,8 +127,9 @@ def test_repeated_runs(tree, tmp_path, capfd):
 
 
 def test_different_answers_are_an_error(tree, tmp_path, capfd, monkeypatch):
-    def run_wrongly(name, workers, files, on_progress):
-        return run_contestant(name, workers, files[1:] if name == "threads" else files, on_progress)
+    def run_wrongly(name, workers, items, on_progress, **options):
+        given = items[1:] if name == "threads" else items
+        return run_contestant(name, workers, given, on_progress, **options)
 
     monkeypatch.setattr("plait.cli.contest.run_contestant", run_wrongly)
     assert demo(tree, tmp_path / "chart.png", "serial", "threads") == 1
@@ -239,3 +241,60 @@ def test_differing_answers_are_named_once_and_others_do_not_count():
 def test_every_contestant_has_a_title():
     titles = [title for title, _ in CONTESTANTS.values()]
     assert len(set(titles)) == len(titles)
+
+
+# ---- images ----
+
+IMAGES = "numpy" in sys.modules or importlib.util.find_spec("numpy") is not None
+needs_numpy = pytest.mark.skipif(not IMAGES, reason="NumPy is not to be had here")
+
+
+@needs_numpy
+@pytest.mark.parametrize("name", CONTESTANTS)
+def test_a_contestant_analyses_images(tmp_path, name):
+    picture, other = tmp_path / "a.png", tmp_path / "b.png"
+    serial = run_contestant("serial", 2, range(3), ignore, work="images", pictures=picture)
+    outcome = run_contestant(name, 2, range(3), ignore, work="images", pictures=other)
+    if outcome.status == "refused":
+        assert name in ("interpreters", "plait-interpreter")
+        assert outcome.reason
+        assert not other.exists()
+        return
+    assert outcome.status == "ok", outcome
+    assert outcome.digest == serial.digest
+    assert outcome.summary["images"] == 3
+    assert other.read_bytes() == picture.read_bytes()
+
+
+@needs_numpy
+def test_other_images_have_another_answer():
+    answers = [
+        run_contestant("serial", 1, numbers, ignore, work="images").digest
+        for numbers in ([1, 2], [1, 3], [1, 2])
+    ]
+    assert answers[0] == answers[2] != answers[1]
+
+
+@needs_numpy
+def test_the_act_on_images(tmp_path, capfd):
+    chart = tmp_path / "chart.png"
+    arguments = ["--only-images", "--images", "2", "--workers", "2", "--chart", str(chart)]
+    assert main(["demo", *arguments, "--only", "serial", "--only", "plait-thread"]) == 0
+    printed = capfd.readouterr().out
+    assert "2 images, 2,097,152 pixels" in printed
+    assert "All 2 gave the same answer" in printed
+    for name in ("chart-images.png", "chart-pictures.png"):
+        assert str(tmp_path / name) in printed
+        assert (tmp_path / name).read_bytes().startswith(PNG)
+    assert not chart.exists()
+
+
+def test_without_numpy_the_images_are_left_out(tmp_path, capfd, monkeypatch):
+    find_spec = importlib.util.find_spec
+
+    def find_no_numpy(name, package=None):
+        return None if name == "numpy" else find_spec(name, package)
+
+    monkeypatch.setattr(importlib.util, "find_spec", find_no_numpy)
+    assert main(["demo", "--only-images", "--chart", str(tmp_path / "chart.png")]) == 0
+    assert "No images are analysed: that needs NumPy" in capfd.readouterr().out
