@@ -13,12 +13,14 @@ from collections import ChainMap
 from collections.abc import Callable
 from contextvars import ContextVar
 from types import CellType, CodeType, FrameType, FunctionType, TracebackType
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple
 
 import cloudpickle
 
 from plait import _initial
 from plait._errors import RemoteError
+
+_FILENAME: Final = 10  # the place of co_filename among CodeType's arguments
 
 # ---- pickles ----
 
@@ -54,6 +56,14 @@ def _reduce_variable(variable: ContextVar[Any]) -> Any:
     return _context.reduce(variable)
 
 
+def _reduce_code(code: CodeType) -> Any:
+    """As cloudpickle does, which from 3.1.3 on leaves out the name of the file; but tracebacks find
+    the source lines by it, and warnings their place.
+    """
+    make, arguments = cloudpickle.cloudpickle._code_reduce(code)
+    return make, (*arguments[:_FILENAME], code.co_filename, *arguments[_FILENAME + 1 :])
+
+
 def _reduce_cached(function: Any) -> Any:
     if cloudpickle.cloudpickle._lookup_module_and_qualname(function) is not None:
         return function.__reduce__()  # its name
@@ -78,6 +88,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
 
     dispatch_table: ClassVar[Any] = ChainMap(
         {
+            CodeType: _reduce_code,
             ContextVar: _reduce_variable,
             functools._lru_cache_wrapper: _reduce_cached,
             weakref.WeakKeyDictionary: _reduce_weak,
