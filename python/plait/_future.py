@@ -21,10 +21,13 @@ class _Bridge:
     """What concurrent.futures expects of a future that it waits for."""
 
     def __init__(self) -> None:
-        self.condition = threading.Condition()
+        # A condition is entered by its lock here: in Condition.__enter__, which is Python's own
+        # code, Ctrl-C may come when the lock is taken and the with block has not begun.
+        self.lock = threading.RLock()
+        self.condition = threading.Condition(self.lock)
         self.waiters: list[Any] = []
         self.callbacks: list[Callable[[Any], object]] = []
-        self.published = False  # under condition
+        self.published = False  # under lock
 
 
 class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type-arg]
@@ -47,7 +50,7 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
     def _publish(self) -> None:
         """Tells everybody that the future is final: once, by whoever comes first."""
         bridge = self._bridge
-        with bridge.condition:
+        with bridge.lock:
             if bridge.published:
                 return
             bridge.published = True
@@ -74,7 +77,7 @@ class Future(_plait.FutureBase, concurrent.futures.Future):  # type: ignore[type
         As in concurrent.futures, a callback must not block: others wait for their turn.
         """
         bridge = self._bridged()
-        with bridge.condition:
+        with bridge.lock:
             if not bridge.published:
                 bridge.callbacks.append(fn)
                 return
@@ -141,14 +144,15 @@ class _Notifier:
 
     def __init__(self) -> None:
         # Reentrant, as what runs at any time (a signal's handler, a destructor) may use futures.
-        self._told = threading.Condition(threading.RLock())
+        self._lock = threading.RLock()
+        self._told = threading.Condition(self._lock)
         self._expected = 0  # futures that it has to publish
         self._started = False
         self._thread: threading.Thread | None = None  # the one that serves
 
     def expect(self) -> None:
         """One future more."""
-        with self._told:
+        with self._lock:
             if not self._started:
                 # Ctrl-C may end start() when the thread is there: then another one is started, and
                 # the first to run serves.
@@ -158,12 +162,12 @@ class _Notifier:
 
     def tell(self, count: int) -> None:
         """So many have been published, or need not be."""
-        with self._told:
+        with self._lock:
             self._expected -= count
             self._told.notify_all()
 
     def _run(self) -> None:
-        with self._told:
+        with self._lock:
             if self._thread is not None:
                 return
             self._thread = threading.current_thread()
@@ -176,7 +180,7 @@ class _Notifier:
 
     def stop(self) -> None:
         """At the interpreter's end: what it watches is published first, whoever runs it."""
-        with self._told:
+        with self._lock:
             self._told.wait_for(lambda: self._expected == 0)
         _plait._close_notifier()
         if self._thread is not None:

@@ -144,7 +144,8 @@ class _Call:
         self._finished = queue.SimpleQueue()
         self._calling = threading.RLock()  # held while a callback runs
         self._stopped = False  # no callback begins any more
-        self._changed = threading.Condition()  # guards what follows
+        self._lock = threading.RLock()  # guards what follows; entered as in plait._future
+        self._changed = threading.Condition(self._lock)
         self._undelivered = 0
         self._thread: threading.Thread | None = None
         self._closed = False
@@ -177,7 +178,7 @@ class _Call:
 
     def deliver(self, future: _Future, callback: Callable[..., object]) -> None:
         """Calls callback(future) in the call's thread, once the future is final."""
-        with self._changed:
+        with self._lock:
             self._undelivered += 1
             if self._thread is None:
                 self._thread = threading.Thread(target=self._deliver_all, name="plait-joblib")
@@ -208,14 +209,14 @@ class _Call:
             error.__traceback__ = frames  # joblib drops it, and it shows where the task failed
             if isinstance(error, BrokenPool):
                 self._sound = False
-        with self._changed:
+        with self._lock:
             self._undelivered -= 1
             self._changed.notify_all()
         return True
 
     def wait(self, stopped: Callable[[], bool]) -> None:
         """Until everything is delivered, or stopped() after something was."""
-        with self._changed:
+        with self._lock:
             while not (self._undelivered == 0 or stopped()):
                 self._changed.wait(_LOOK)
 
@@ -272,7 +273,7 @@ class _Call:
 
     def close(self) -> None:
         """Lets go of the pool. May be called more than once."""
-        with self._changed:
+        with self._lock:
             if self._closed:
                 return
             self._closed = True
