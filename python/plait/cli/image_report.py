@@ -124,7 +124,7 @@ def summarise(reports: Sequence[ImageReport]) -> Summary:
 
 
 def write_pictures(path: Path, images: Sequence[Image], reports: Sequence[ImageReport]) -> None:
-    """Write a PNG of the first images: as they are, blurred, their edges, their tiles' deviation."""
+    """Write a PNG of the first images: plain, blurred, their edges, their tiles' deviation."""
     rows = []
     for image, report in list(zip(images, reports, strict=True))[:ROWS]:
         tiles = np.clip(4 * np.array(report["deviation"]), 0, 255).astype(np.uint8)
