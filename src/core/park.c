@@ -94,10 +94,9 @@ static bool retract(plait_park_t *park, unsigned id)
     return plait_atomic_and_acq_rel(mask_of(park, id), ~bit_of(id)) & bit_of(id);
 }
 
-void plait_park_cancel_worker(plait_park_t *park, unsigned id)
+bool plait_park_cancel_worker(plait_park_t *park, unsigned id)
 {
-    if (!retract(park, id))
-        plait_park_wake_one(park);
+    return retract(park, id) || plait_park_wake_one(park);
 }
 
 int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline)

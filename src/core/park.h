@@ -56,8 +56,9 @@ void plait_park_prepare_worker(plait_park_t *park, unsigned id);
 
 /* Found something after all; does not block. If a producer had already chosen this worker, the
  * wake-up is passed on to another: this worker may be busy for long with what it found, and that
- * may not be what the producer made visible. */
-void plait_park_cancel_worker(plait_park_t *park, unsigned id);
+ * may not be what the producer made visible. False where there is no other: the producer counts on
+ * a worker that will not come. */
+bool plait_park_cancel_worker(plait_park_t *park, unsigned id);
 
 /* Blocks until woken or the deadline: PLAIT_OK (look for work again; seldom for nothing),
  * PLAIT_TIMEOUT. Worker `id` only, after prepare. Afterwards the worker is not announced any

@@ -59,13 +59,36 @@ static bool find(plait_worker_t *worker, void **item)
            steal(worker, item) || (used && find_in_levels(worker, normal + 1, PLAIT_LEVELS, item));
 }
 
+static bool has_items(plait_sched_t *sched)
+{
+    /* acquire: pairs with start_worker_locked */
+    unsigned count = plait_atomic_load_acquire(&sched->stealable);
+    bool any = !plait_levels_is_empty(&sched->levels);
+    for (unsigned index = 0; !any && index < count; index++)
+        any = plait_deque_size(&sched->workers[index].deque) > 0;
+    return any;
+}
+
+static void start_workers(plait_sched_t *sched, uint64_t more);
+
+/* By a worker that has found something else than the item for which a producer chose it: if that
+ * still waits, another worker is started for it, as the producer would have done. */
+static void start_substitute(plait_sched_t *sched)
+{
+    /* acquire: as in push */
+    if (plait_atomic_load_acquire(&sched->started) < sched->capacity && has_items(sched))
+        start_workers(sched, 1);
+}
+
 /* Sleeps until woken, unless an item turns up at the last look. */
 static bool find_or_sleep(plait_worker_t *worker, void **item)
 {
     plait_sched_t *sched = worker->sched;
     plait_park_prepare_worker(&sched->park, worker->index);
     if (find(worker, item) || plait_life_is_finished(&sched->life)) {
-        plait_park_cancel_worker(&sched->park, worker->index);
+        bool settled = plait_park_cancel_worker(&sched->park, worker->index);
+        if (!settled && *item != NULL)
+            start_substitute(sched);
         return *item != NULL;
     }
     sched->ops->pause(worker);
@@ -303,7 +326,7 @@ static int start_worker_locked(plait_sched_t *sched, uint32_t index)
     return result;
 }
 
-/* Behind the gate: starts `more` workers, or as many as there may be and can be had. */
+/* Behind the gate, or by a worker that is busy: starts `more` workers, or as many as there may be and can be had. */
 static void start_workers(plait_sched_t *sched, uint64_t more)
 {
     plait_prim_lock(&sched->lock);
