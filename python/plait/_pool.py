@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from plait import _kinds, _plait, _resemble
+from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
 from plait._view import Calls, PoolView, checked_priority
 
+_STOPS: Final = (KeyboardInterrupt, Interrupted)
 _exiting: Final = threading.Event()  # the interpreter's exit has begun
 _numbers: Final = itertools.count()  # of pools, for the names of their threads
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
@@ -153,18 +155,18 @@ class Pool(_plait.PoolBase, Calls):
             self._join()
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+        if exc_type is not None and issubclass(exc_type, _STOPS):
             self._stop()
             return
         try:
             self.shutdown(wait=True)
-        except KeyboardInterrupt:
+        except _STOPS:
             self._stop()
             raise
 
     def _stop(self) -> None:
-        """After Ctrl-C, which asks neither for the queue to be worked off nor for what runs to be
-        waited for.
+        """After Ctrl-C, or in a call that is interrupted: nobody wants the queue to be worked off,
+        nor what runs to be waited for.
         """
         self._close(True)
         self._interrupt()

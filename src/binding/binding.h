@@ -525,8 +525,12 @@ static inline call_t *items_of(worker_data_t *data)
     return (call_t *)(void *)data;
 }
 
-/* The worker, where it waits inside a call: -1 with Interrupted raised, or 0. */
+/* The worker, as it begins a call and where it goes on with one: -1 with Interrupted raised, or 0. */
 int raise_if_interrupted(worker_data_t *data);
+
+/* Likewise where a call waits and runs no bytecode: also for what was set to be raised by the next
+ * bytecode. */
+int raise_if_interrupted_in_wait(worker_data_t *data);
 
 /* The worker, attached, before its first and after its last call. */
 void join_members(worker_data_t *data);
@@ -593,6 +597,9 @@ void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uin
  * an exception. */
 PyObject *serve(void);
 
+/* In a process worker's child, on its main thread: the worker; else NULL. */
+worker_data_t *serve_current(void);
+
 /* What is finished of the present request, for the parent to find if this process dies. */
 void service_note(struct service *service, uint64_t finished, size_t used);
 
@@ -611,6 +618,9 @@ void watch_forks(void);
 
 /* Seconds from a Python argument (None: never) to a core deadline. 0, or -1 with an exception. */
 int deadline_from_timeout(PyObject *timeout, int64_t *deadline);
+
+/* The worker whose thread this is, also in a process worker's child; or NULL. */
+worker_data_t *worker_of_thread(void);
 
 /* One step of a wait of the calling thread for something that `sched` may have to do: a worker of
  * it runs something else that is queued, if there is anything, and *stepped says so. 0, or -1 with

@@ -28,17 +28,31 @@ static bool use_mark(worker_data_t *data, call_t *call)
            plait_atomic_swap_seq_cst(&call->interrupted, 0) != 0;
 }
 
+/* Always -1. */
+static int raise_interrupted(void)
+{
+    PyObject *class = interrupted_class();
+    if (class != NULL)
+        PyErr_SetNone(class);
+    Py_XDECREF(class);
+    return -1;
+}
+
 int raise_if_interrupted(worker_data_t *data)
 {
     call_t *call = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
     if (!use_mark(data, call) && !plait_atomic_load_seq_cst(&data->core->interrupted) &&
         !(call != NULL && data->service != NULL && service_is_interrupted(data)))
         return 0;
-    PyObject *class = interrupted_class();
-    if (class != NULL)
-        PyErr_SetNone(class);
-    Py_XDECREF(class);
-    return -1;
+    return raise_interrupted();
+}
+
+int raise_if_interrupted_in_wait(worker_data_t *data)
+{
+    if (take_interrupt_back(data))
+        return raise_interrupted();
+    /* A child's interrupts all come by strike(), and its parent's number stays when one has. */
+    return data->service != NULL ? 0 : raise_if_interrupted(data);
 }
 
 bool take_interrupt_back(worker_data_t *data)
@@ -74,14 +88,15 @@ static void strike(worker_data_t *data, call_t *call, uint64_t number)
         return;
     }
     plait_prim_lock(&data->lock);
-    plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see take_interrupt_back */
+    /* Before the look: see take_interrupt_back. It may be set already, by one who came before. */
+    uint32_t before = plait_atomic_swap_seq_cst(&data->struck, 1);
     call_t *current = plait_atomic_load_seq_cst(&data->current);
     /* The number after the call, which it is set before: it belongs to this call or a later one. */
     bool wanted = number == 0 || plait_atomic_load_seq_cst(&data->request) == number;
     if (wanted && (call != NULL ? current == call && use_mark(data, call) : current != NULL))
         PyThreadState_SetAsyncExc(data->thread_id, class);
     else
-        plait_atomic_store_seq_cst(&data->struck, 0);
+        plait_atomic_store_seq_cst(&data->struck, before);
     plait_prim_unlock(&data->lock);
     Py_DECREF(class);
 }
