@@ -5,6 +5,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, final
 
+from plait._options import Options
 from typing_extensions import disjoint_base
 
 @disjoint_base
@@ -27,7 +28,7 @@ class PoolBase:
     ) -> None: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
     def _submit_with(
-        self, priority: int, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+        self, options: Options, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any: ...
     def _map(
         self,
@@ -37,7 +38,7 @@ class PoolBase:
         ordered: bool,
         timeout: float | None,
         window: int,
-        priority: int,
+        options: Options,
         lazy: bool,
         /,
     ) -> MapIterator: ...
