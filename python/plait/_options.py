@@ -44,7 +44,7 @@ def _check_deadline(deadline: object) -> None:
         raise TypeError(
             f"a deadline is a number of seconds, or None, not {type(deadline).__name__}"
         )
-    if not deadline > 0:  # NaN, too
+    if not float(deadline) > 0:  # NaN, too
         raise ValueError(f"a deadline is more than 0 seconds away, not {deadline}")
 
 

@@ -5,8 +5,9 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, final
 
-from plait._options import Options
 from typing_extensions import disjoint_base
+
+from plait._options import Options
 
 @disjoint_base
 class PoolBase:

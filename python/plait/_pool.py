@@ -145,8 +145,9 @@ class Pool(_plait.PoolBase, Calls):
         deadline: seconds from the submit, or for a map from its start and for all of it. A call
             that has not ended by then fails with plait.DeadlineExceeded, a TimeoutError. If it
             runs, it has plait.Interrupted raised in it, as by Future.interrupt(), and fails when it
-            has ended, whatever it does then; the process of a worker whose call goes on for a second
-            is killed. A map raises it instead of its next result that is not there, and has ended.
+            has ended, whatever it does then; the process of a worker whose call goes on for a
+            second is killed. A map raises it instead of its next result that is not there, and has
+            ended.
 
         Raises TypeError or ValueError for what is neither. Any thread.
         """

@@ -124,8 +124,8 @@ void deadline_settle(call_t *call)
         answer->outcome = OUTCOME_LATE_EXCEPTION;
     } else if (answer->outcome == OUTCOME_VALUE) {
         answer_clear(answer);
-        *answer = (answer_t){.outcome = OUTCOME_LATE,
-                             .message.root = plait_flat_const(PLAIT_FLAT_NONE)};
+        *answer =
+            (answer_t){.outcome = OUTCOME_LATE, .message.root = plait_flat_const(PLAIT_FLAT_NONE)};
     } else if (answer->outcome == OUTCOME_DIED && deadline->stage == KILLED) {
         answer->outcome = OUTCOME_KILLED;
     }

@@ -80,9 +80,9 @@ call_t *set_call_aside(worker_data_t *data)
 {
     call_t *call = begin_call(data, NULL);
     if (take_interrupt_back(data) && call != NULL) /* raised when it is current again */
-        plait_atomic_store_seq_cst(
-            call == items_of(data) ? &data->items_struck : &call->interrupted,
-            call != items_of(data));
+        plait_atomic_store_seq_cst(call == items_of(data) ? &data->items_struck
+                                                          : &call->interrupted,
+                                   call != items_of(data));
     return call;
 }
 
@@ -97,16 +97,16 @@ bool worker_runs(worker_data_t *data, const target_t *target)
         return current == items_of(data) &&
                plait_atomic_load_seq_cst(&data->items) == target->stream;
     /* The number after the call, which it is set before: it belongs to this call or a later one. */
-    return current != NULL && (target->request == 0 || plait_atomic_load_seq_cst(&data->request) ==
-                                                           target->request);
+    return current != NULL &&
+           (target->request == 0 || plait_atomic_load_seq_cst(&data->request) == target->request);
 }
 
 /* Whether it runs it and has not been interrupted yet, and is to be now. */
 static bool use_target(worker_data_t *data, const target_t *target)
 {
-    return worker_runs(data, target) && (target->call != NULL   ? use_mark(data, target->call)
+    return worker_runs(data, target) && (target->call != NULL  ? use_mark(data, target->call)
                                          : target->stream != 0 ? use_items_mark(data)
-                                                                : true);
+                                                               : true);
 }
 
 /* In the worker's interpreter. */

@@ -60,9 +60,8 @@ static outcome_t late(stream_t *stream, outcome_t outcome)
 {
     return outcome == OUTCOME_EXCEPTION   ? OUTCOME_LATE_EXCEPTION
            : outcome == OUTCOME_CANCELLED ? OUTCOME_EXPIRED
-           : outcome == OUTCOME_DIED && plait_atomic_load_seq_cst(&stream->killed)
-               ? OUTCOME_KILLED
-               : outcome;
+           : outcome == OUTCOME_DIED && plait_atomic_load_seq_cst(&stream->killed) ? OUTCOME_KILLED
+                                                                                   : outcome;
 }
 
 void stream_send(stream_t *stream, grain_t *grain)

@@ -93,7 +93,8 @@ static int join(plait_sched_t *sched)
     for (;;) {
         int result;
         bool stepped;
-        if (help_while_waiting(0, &stepped) < 0) /* helps nobody: it is interrupted if its call is */
+        if (help_while_waiting(0, &stepped) <
+            0) /* helps nobody: it is interrupted if its call is */
             return -1;
         Py_BEGIN_ALLOW_THREADS
         result = plait_sched_join(sched, deadline_of_sleep(PLAIT_PRIM_FOREVER));

@@ -321,8 +321,7 @@ static int begin(plait_worker_t *worker, worker_data_t *data, call_t *current)
     plait_atomic_store_seq_cst(&data->current, current);
     plait_prim_unlock(&data->lock);
     /* seq_cst, after it is current: as in begin_call */
-    if (plait_atomic_load_seq_cst(&data->core->interrupted) ||
-        is_marked(data, current))
+    if (plait_atomic_load_seq_cst(&data->core->interrupted) || is_marked(data, current))
         interrupt_process(data, &(target_t){0});
     return 0;
 }

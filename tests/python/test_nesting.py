@@ -207,7 +207,7 @@ def test_interrupts_at_once_are_one_and_hit_no_other_call(kind):
     with plait.Pool(1, kind=kind) as pool:
         for _ in range(30):
             future = pool.submit(time.sleep, 0.02)
-            while not future.running():
+            while not (future.running() or future.done()):
                 time.sleep(0.0005)
             helpers.in_threads(4, lambda _, future=future: future.interrupt())
             after = [pool.submit(sum, range(2000)), pool.submit(lambda: sum(n for n in range(9)))]

@@ -86,7 +86,9 @@ class Machine(RuleBasedStateMachine):
         return self.submit(value, tasks.same, value)
 
     @precondition(lambda self: not self.closed)
-    @rule(target=known, value=VALUES, priority=st.integers(-2, 2), deadline=st.none() | st.just(LONG))
+    @rule(
+        target=known, value=VALUES, priority=st.integers(-2, 2), deadline=st.none() | st.just(LONG)
+    )
     def submit_under_options(self, value, priority, deadline):
         view = self.pool.options(priority=priority, deadline=deadline)
         self.all.append(Known(view.submit(tasks.same, value), value))
