@@ -12,7 +12,7 @@ interpreter imports it, and pays only for what it runs.
 TYPE_CHECKING = False  # known to type checkers; the typing module would cost twenty imports
 if TYPE_CHECKING:
     from plait._default import amap, map, submit
-    from plait._errors import Interrupted, RemoteError
+    from plait._errors import DeadlineExceeded, Interrupted, RemoteError
     from plait._future import Future
     from plait._plait import cpu_count
     from plait._pool import BrokenPool, Pool, WorkerDied
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BrokenPool",
+    "DeadlineExceeded",
     "Future",
     "Interrupted",
     "Isolation",
@@ -38,6 +39,7 @@ __version__ = "0.1.0"
 
 _homes = {
     "BrokenPool": "plait._pool",
+    "DeadlineExceeded": "plait._errors",
     "Future": "plait._future",
     "Interrupted": "plait._errors",
     "Isolation": "plait._trust",

@@ -12,6 +12,14 @@ class Interrupted(BaseException):
         super().__init__(reason)
 
 
+class DeadlineExceeded(TimeoutError):
+    """The deadline of a call or a map (Pool.options) passed before it had ended.
+
+    Where the call had begun, the cause is what it raised when it was stopped, plait.Interrupted if
+    it does nothing about it, or the WorkerDied of a process that had to be killed.
+    """
+
+
 class RemoteError(Exception):
     """Stands in for an exception of a worker that could not travel.
 

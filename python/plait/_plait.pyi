@@ -7,6 +7,8 @@ from typing import Any, final
 
 from typing_extensions import disjoint_base
 
+from plait._options import Options
+
 @disjoint_base
 class PoolBase:
     @property
@@ -27,7 +29,7 @@ class PoolBase:
     ) -> None: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...
     def _submit_with(
-        self, priority: int, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
+        self, options: Options, fn: Callable[..., Any], /, *args: Any, **kwargs: Any
     ) -> Any: ...
     def _map(
         self,
@@ -37,7 +39,7 @@ class PoolBase:
         ordered: bool,
         timeout: float | None,
         window: int,
-        priority: int,
+        options: Options,
         lazy: bool,
         /,
     ) -> MapIterator: ...

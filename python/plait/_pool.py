@@ -11,9 +11,13 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from plait import _kinds, _plait, _resemble
+from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
-from plait._view import Calls, PoolView, checked_priority
+from plait._options import Options
+from plait._view import Calls, PoolView
 
+_NO_OPTIONS: Final = Options()
+_STOPS: Final = (KeyboardInterrupt, Interrupted)
 _exiting: Final = threading.Event()  # the interpreter's exit has begun
 _numbers: Final = itertools.count()  # of pools, for the names of their threads
 _pools: Final[weakref.WeakSet["Pool"]] = weakref.WeakSet()
@@ -133,15 +137,21 @@ class Pool(_plait.PoolBase, Calls):
         )
         _pools.add(self)
 
-    def options(self, *, priority: int = 0) -> PoolView:
+    def options(self, *, priority: int = 0, deadline: float | None = None) -> PoolView:
         """This pool under options: a light view, usable wherever it is, whose calls carry them.
 
         priority: -2 to 2, the greater the sooner: it orders what has not begun. A task may wait for
             as long as more urgent ones keep coming. What a task submits to its own pool has none.
+        deadline: seconds from the submit, or for a map from its start and for all of it. A call
+            that has not ended by then fails with plait.DeadlineExceeded, a TimeoutError. If it
+            runs, it has plait.Interrupted raised in it, as by Future.interrupt(), and fails when it
+            has ended, whatever it does then; the process of a worker whose call goes on for a
+            second is killed. A map raises it instead of its next result that is not there, and has
+            ended.
 
         Raises TypeError or ValueError for what is neither. Any thread.
         """
-        return PoolView(self, checked_priority(priority))
+        return PoolView(self, _NO_OPTIONS.changed(priority=priority, deadline=deadline))
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No more submits. wait: return only when every task has run and every worker has ended.
@@ -153,18 +163,18 @@ class Pool(_plait.PoolBase, Calls):
             self._join()
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
-        if exc_type is not None and issubclass(exc_type, KeyboardInterrupt):
+        if exc_type is not None and issubclass(exc_type, _STOPS):
             self._stop()
             return
         try:
             self.shutdown(wait=True)
-        except KeyboardInterrupt:
+        except _STOPS:
             self._stop()
             raise
 
     def _stop(self) -> None:
-        """After Ctrl-C, which asks neither for the queue to be worked off nor for what runs to be
-        waited for.
+        """After Ctrl-C, or in a call that is interrupted: nobody wants the queue to be worked off,
+        nor what runs to be waited for.
         """
         self._close(True)
         self._interrupt()
@@ -178,8 +188,8 @@ class Pool(_plait.PoolBase, Calls):
         # nothing.
         return _attached, (self._id, os.getpid(), self.kind, self.reason, self.max_workers)
 
-    def _target(self) -> tuple["Pool", int]:
-        return self, 0
+    def _target(self) -> tuple["Pool", Options]:
+        return self, _NO_OPTIONS
 
 
 def _attached(identity: int, process: int, kind: str, reason: str, max_workers: int) -> Pool:

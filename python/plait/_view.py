@@ -3,10 +3,12 @@
 import concurrent.futures
 import functools
 import itertools
+import time
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 from plait._future import Future
+from plait._options import Options
 
 if TYPE_CHECKING:
     from plait._amap import AsyncMap
@@ -16,14 +18,22 @@ if TYPE_CHECKING:
 # reduce() cuts its input here, so that the tree of calls depends on the input alone.
 _REDUCE_BLOCK: Final = 256
 
-PRIORITIES: Final = range(-2, 3)
+
+class _Kept:
+    """Stands for what is not given where None means something."""
+
+    def __repr__(self) -> str:
+        return "as it is"
+
+
+_KEPT: Final[Any] = _Kept()
 
 
 class Calls(concurrent.futures.Executor):
     """map() and its kin, over a pool and under options: what Pool and PoolView have in common."""
 
-    def _target(self) -> "tuple[Pool, int]":
-        """The pool and the priority."""
+    def _target(self) -> "tuple[Pool, Options]":
+        """The pool and the options."""
         raise NotImplementedError
 
     def map(
@@ -101,9 +111,13 @@ class Calls(concurrent.futures.Executor):
         """
         level: Iterable[Any] = iterable
         combine = functools.partial(_reduce_block, fn)
+        pool, options = self._target()
+        ends = None if options.deadline is None else time.monotonic() + options.deadline
         while True:
+            if ends is not None:  # one deadline for the maps of all levels
+                options = options._replace(deadline=ends - time.monotonic())
             blocks = _blocks(level, _REDUCE_BLOCK)
-            level = list(self._start_map(combine, blocks, False, True, None, 0))
+            level = list(pool._map(combine, blocks, False, True, None, 0, options, False))
             if len(level) <= 1:
                 return functools.reduce(fn, level, initial)
 
@@ -118,20 +132,30 @@ class Calls(concurrent.futures.Executor):
         *,
         lazy: bool = False,
     ) -> "MapIterator":
-        pool, priority = self._target()
-        return pool._map(fn, items, star, ordered, timeout, window, priority, lazy)
+        pool, options = self._target()
+        return pool._map(fn, items, star, ordered, timeout, window, options, lazy)
 
 
 class PoolView(Calls):
-    """A pool whose calls carry a priority: what Pool.options() returns.
+    """A pool whose calls carry a priority, or a deadline: what Pool.options() returns.
 
     Wherever the pool can be used so can the view; it has no workers of its own. Shutting it down,
     or leaving a with block of it, shuts the pool down. Any thread.
     """
 
-    def __init__(self, pool: "Pool", priority: int) -> None:
+    def __init__(self, pool: "Pool", options: Options) -> None:
         self.pool: Final = pool
-        self.priority: Final = priority
+        self._options: Final = options
+
+    @property
+    def priority(self) -> int:
+        """-2 to 2, the greater the sooner."""
+        return self._options.priority
+
+    @property
+    def deadline(self) -> float | None:
+        """Seconds from the submit, or from the start of a map."""
+        return self._options.deadline
 
     @property
     def kind(self) -> str:
@@ -148,15 +172,15 @@ class PoolView(Calls):
         """The pool's."""
         return self.pool.max_workers
 
-    def options(self, *, priority: int | None = None) -> "PoolView":
+    def options(self, *, priority: int = _KEPT, deadline: float | None = _KEPT) -> "PoolView":
         """Another view of the pool; what is not given is as it is here."""
-        return PoolView(
-            self.pool, self.priority if priority is None else checked_priority(priority)
-        )
+        given = {"priority": priority, "deadline": deadline}
+        changes = {name: value for name, value in given.items() if value is not _KEPT}
+        return PoolView(self.pool, self._options.changed(**changes))
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future:
         """Pool.submit under the view's options."""
-        future: Future = self.pool._submit_with(self.priority, fn, *args, **kwargs)
+        future: Future = self.pool._submit_with(self._options, fn, *args, **kwargs)
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
@@ -167,25 +191,13 @@ class PoolView(Calls):
         self.pool.__exit__(exc_type, exc_val, exc_tb)
 
     def __repr__(self) -> str:
-        return f"<plait.PoolView priority={self.priority} of {self.pool}>"
+        return f"<plait.PoolView {' '.join([*self._options.told(), 'of'])} {self.pool}>"
 
     def __reduce__(self) -> Any:
-        return PoolView, (self.pool, self.priority)
+        return PoolView, (self.pool, self._options)
 
-    def _target(self) -> "tuple[Pool, int]":
-        return self.pool, self.priority
-
-
-def checked_priority(priority: object) -> int:
-    """The priority; raises TypeError or ValueError where it is none."""
-    if isinstance(priority, bool) or not isinstance(priority, int):
-        raise TypeError(f"a priority is an int, not {type(priority).__name__}")
-    if priority not in PRIORITIES:
-        raise ValueError(
-            f"a priority is from {PRIORITIES[0]} to {PRIORITIES[-1]}, the greater the more urgent, "
-            f"not {priority}"
-        )
-    return priority
+    def _target(self) -> "tuple[Pool, Options]":
+        return self.pool, self._options
 
 
 def _in_step(iterables: tuple[Iterable[Any], ...]) -> tuple[bool, Iterator[Any]]:

@@ -83,6 +83,9 @@ PyObject *state_travel(module_state *state);
  * `what` says what was being done. Always returns NULL. */
 PyObject *raise_core_error(int code, const char *what);
 
+/* Likewise, plait.DeadlineExceeded. */
+PyObject *raise_deadline_exceeded(const char *text);
+
 /* ---- messages ---- */
 
 /* One flat value that owns its message, if it needs one at all: an int or None is the root word
@@ -267,6 +270,9 @@ typedef struct worker_data {
     /* see interrupt.c */
     PLAIT_ATOMIC(struct call *) current; /* written by the worker, read by interrupters */
     PLAIT_ATOMIC(uint32_t) struck;       /* an asynchronous exception may be under way */
+    PLAIT_ATOMIC(uint64_t) items;        /* id of the stream whose items run, if items do */
+    plait_job_flag_t *items_expired;     /* the worker's own: that stream's */
+    PLAIT_ATOMIC(uint32_t) items_struck; /* they have been interrupted */
     plait_prim_lock_t lock;   /* asynchronous exceptions are set and taken back under it */
     struct worker_data *next; /* guarded by the pool's lock, as visitors */
     unsigned visitors;
@@ -295,7 +301,12 @@ typedef enum outcome {
     OUTCOME_EXCEPTION,
     OUTCOME_BROKEN,
     OUTCOME_CANCELLED,
-    OUTCOME_DIED /* the worker's process, see write_death */
+    OUTCOME_DIED, /* the worker's process, see write_death */
+    /* see deadline.c */
+    OUTCOME_EXPIRED,        /* its deadline passed before it was begun */
+    OUTCOME_LATE,           /* its deadline passed, then it returned something */
+    OUTCOME_LATE_EXCEPTION, /* likewise, then it raised this */
+    OUTCOME_KILLED          /* likewise, then its process was killed: as OUTCOME_DIED */
 } outcome_t;
 
 /* What a worker has to say: a message, or (thread kind) an object of the interpreter it shares with
@@ -312,7 +323,8 @@ typedef struct call {
     uint64_t sched_id;   /* of the scheduler it was submitted to */
     uint32_t fork_count; /* of its pool */
     PLAIT_ATOMIC(uint32_t) interrupted;
-    answer_t answer; /* written by the worker before the task is done */
+    struct deadline *deadline; /* NULL: none */
+    answer_t answer;           /* written by the worker before the task is done */
     PyObject
         *watcher; /* the Future to be published, a reference, while the notifier is asked for */
     union {
@@ -478,18 +490,52 @@ void visit_for_child(worker_data_t *data, visit_t visit, const message_t *argume
 /* The worker's or proxy's thread, in no interpreter, at its end. */
 void visit_end(worker_data_t *data);
 
+/* ---- deadline.c ---- */
+
+typedef struct deadline deadline_t;
+
+/* Before the call is submitted: gives it a deadline, unless `time` is PLAIT_PRIM_FOREVER. PLAIT_OK,
+ * PLAIT_NOMEM or PLAIT_SYSTEM. */
+int deadline_start(call_t *call, int64_t time);
+
+/* The worker that has run a call with a deadline and written its answer, before it completes it. */
+void deadline_settle(call_t *call);
+
+/* The owner of a timer: when it returns, the timer is idle. Attached or not. */
+void timer_end(plait_timer_t *timer);
+
 /* ---- interrupt.c ---- */
 
-/* Any thread with a thread state: has Interrupted raised in a call that runs; false if it is final
- * already. */
+/* Any thread, with a thread state or without: has Interrupted raised in a call that runs; false if it
+ * is final already. Blocks until the interpreter that runs it lets the caller in. */
 bool interrupt_call(call_t *call);
+
+/* Process kind, any thread: kills the process that runs the call, if one does. */
+void kill_call(call_t *call);
+
+/* Likewise for whatever workers run of a map's items, after the stream's `expired` was set. How many
+ * workers that are. */
+unsigned interrupt_items(uint64_t sched_id, uint64_t stream);
+unsigned kill_items(uint64_t sched_id, uint64_t stream);
+unsigned count_items(uint64_t sched_id, uint64_t stream); /* does nothing to them */
 
 /* Has Interrupted raised in whatever the workers of a closed and drained pool still run. */
 void interrupt_workers(pool_core_t *core);
 
-/* Process kind. The parent, any thread: has the worker's child interrupt the call, or whatever it
- * runs where `call` is NULL, if it runs it. */
-void interrupt_process(worker_data_t *data, call_t *call);
+/* What is to be interrupted: a call, the items of a stream, a request of the parent's, or, all zero,
+ * whatever runs. */
+typedef struct target {
+    call_t *call;
+    uint64_t stream, request;
+} target_t;
+
+/* Whether the worker runs it: of others a snapshot, unless they are held by their locks. */
+bool worker_runs(worker_data_t *data, const target_t *target);
+
+/* Process kind. The parent, any thread: has the worker's child interrupt the target, if it runs it;
+ * or ends the child at once. */
+void interrupt_process(worker_data_t *data, const target_t *target);
+void kill_process(worker_data_t *data, const target_t *target);
 
 /* The child, with a thread state: has Interrupted raised in the request, if that runs. */
 void interrupt_request(worker_data_t *data, uint64_t number);
@@ -525,8 +571,19 @@ static inline call_t *items_of(worker_data_t *data)
     return (call_t *)(void *)data;
 }
 
-/* The worker, where it waits inside a call: -1 with Interrupted raised, or 0. */
+/* Whether a call that has just become current, or items that have, are to be interrupted. */
+static inline bool is_marked(worker_data_t *data, call_t *current)
+{
+    return plait_atomic_load_seq_cst(current == items_of(data) ? data->items_expired
+                                                               : &current->interrupted) != 0;
+}
+
+/* The worker, as it begins a call and where it goes on with one: -1 with Interrupted raised, or 0. */
 int raise_if_interrupted(worker_data_t *data);
+
+/* Likewise where a call waits and runs no bytecode: also for what was set to be raised by the next
+ * bytecode. */
+int raise_if_interrupted_in_wait(worker_data_t *data);
 
 /* The worker, attached, before its first and after its last call. */
 void join_members(worker_data_t *data);
@@ -551,6 +608,12 @@ int pool_join_orphans(module_state *state);
 
 /* -1 with an exception in a child that has inherited a pool, a future or a map (`what`) from its parent. */
 int raise_if_inherited(uint32_t fork_count, const char *what);
+
+/* What a call or a map is submitted under. */
+typedef struct call_options {
+    unsigned level;
+    int64_t deadline; /* PLAIT_PRIM_FOREVER: none */
+} call_options_t;
 
 /* Sets the exception for what submitting answered. Always returns NULL. */
 PyObject *raise_submit_error(module_state *state, pool_object *pool, int code);
@@ -578,7 +641,7 @@ typedef struct map_options {
     bool lazy;       /* take one block of the input now, and more when asked */
     int64_t timeout; /* when waiting for a result ends */
     uint64_t window; /* 0: the default limits */
-    unsigned level;
+    call_options_t call;
 } map_options_t;
 
 PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, PyObject *iterator,
@@ -592,6 +655,9 @@ void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uin
 /* In a process worker's child: does what its parent asks until it is told to end. None, or NULL with
  * an exception. */
 PyObject *serve(void);
+
+/* In a process worker's child, on its main thread: the worker; else NULL. */
+worker_data_t *serve_current(void);
 
 /* What is finished of the present request, for the parent to find if this process dies. */
 void service_note(struct service *service, uint64_t finished, size_t used);
@@ -611,6 +677,9 @@ void watch_forks(void);
 
 /* Seconds from a Python argument (None: never) to a core deadline. 0, or -1 with an exception. */
 int deadline_from_timeout(PyObject *timeout, int64_t *deadline);
+
+/* The worker whose thread this is, also in a process worker's child; or NULL. */
+worker_data_t *worker_of_thread(void);
 
 /* One step of a wait of the calling thread for something that `sched` may have to do: a worker of
  * it runs something else that is queued, if there is anything, and *stepped says so. 0, or -1 with

@@ -264,4 +264,6 @@ void call_run(worker_data_t *data, call_t *call)
         drop_objects(call);
     else
         call_drop_arguments(call);
+    if (call->deadline != NULL)
+        deadline_settle(call);
 }

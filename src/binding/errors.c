@@ -26,6 +26,17 @@ PyObject *raise_core_error(int code, const char *what)
 
 /* ---- exceptions ---- */
 
+PyObject *raise_deadline_exceeded(const char *text)
+{
+    PyObject *module = PyImport_ImportModule("plait._errors");
+    PyObject *class = module == NULL ? NULL : PyObject_GetAttrString(module, "DeadlineExceeded");
+    if (class != NULL)
+        PyErr_SetString(class, text);
+    Py_XDECREF(class);
+    Py_XDECREF(module);
+    return NULL;
+}
+
 PyObject *take_raised(void)
 {
     PyObject *exception = PyErr_GetRaisedException();
@@ -166,6 +177,31 @@ static PyObject *died_exception(module_state *state, const message_t *death)
     return exception;
 }
 
+/* DeadlineExceeded(text), caused by what the call raised or what became of its process. */
+static PyObject *deadline_exception(module_state *state, const answer_t *answer)
+{
+    const char *text = "the deadline of the call passed while it ran";
+    PyObject *cause = NULL;
+    if (answer->outcome == OUTCOME_EXPIRED) {
+        text = "the deadline of the call passed before a worker began it";
+    } else if (answer->outcome == OUTCOME_LATE_EXCEPTION) {
+        cause = answer->object != NULL ? Py_NewRef(answer->object)
+                                       : exception_from_message(state, &answer->message);
+    } else if (answer->outcome == OUTCOME_KILLED) {
+        text = "the deadline of the call passed, and it went on when it was interrupted: its "
+               "worker process was killed";
+        cause = died_exception(state, &answer->message);
+    }
+    PyErr_Clear(); /* a cause that cannot be had is left out */
+    raise_deadline_exceeded(text);
+    PyObject *exception = PyErr_GetRaisedException();
+    if (cause != NULL && PyExceptionInstance_Check(cause))
+        PyException_SetCause(exception, cause);
+    else
+        Py_XDECREF(cause);
+    return exception;
+}
+
 PyObject *answer_decode(module_state *state, const answer_t *answer, PyObject **exception)
 {
     *exception = NULL;
@@ -182,6 +218,12 @@ PyObject *answer_decode(module_state *state, const answer_t *answer, PyObject **
         return NULL;
     case OUTCOME_DIED:
         *exception = died_exception(state, &answer->message);
+        return NULL;
+    case OUTCOME_EXPIRED:
+    case OUTCOME_LATE:
+    case OUTCOME_LATE_EXCEPTION:
+    case OUTCOME_KILLED:
+        *exception = deadline_exception(state, answer);
         return NULL;
     case OUTCOME_CANCELLED: {
         PyObject *module = PyImport_ImportModule("concurrent.futures");

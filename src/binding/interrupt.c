@@ -28,17 +28,39 @@ static bool use_mark(worker_data_t *data, call_t *call)
            plait_atomic_swap_seq_cst(&call->interrupted, 0) != 0;
 }
 
-int raise_if_interrupted(worker_data_t *data)
+/* Always -1. */
+static int raise_interrupted(void)
 {
-    call_t *call = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
-    if (!use_mark(data, call) && !plait_atomic_load_seq_cst(&data->core->interrupted) &&
-        !(call != NULL && data->service != NULL && service_is_interrupted(data)))
-        return 0;
     PyObject *class = interrupted_class();
     if (class != NULL)
         PyErr_SetNone(class);
     Py_XDECREF(class);
     return -1;
+}
+
+/* Likewise for items: their mark is their stream's, and each worker uses it up by itself. */
+static bool use_items_mark(worker_data_t *data)
+{
+    return plait_atomic_swap_seq_cst(&data->items_struck, 1) == 0;
+}
+
+int raise_if_interrupted(worker_data_t *data)
+{
+    call_t *call = plait_atomic_load_relaxed(&data->current); /* relaxed: written by this thread */
+    bool marked = call != NULL && is_marked(data, call) &&
+                  (call == items_of(data) ? use_items_mark(data) : use_mark(data, call));
+    if (!marked && !plait_atomic_load_seq_cst(&data->core->interrupted) &&
+        !(call != NULL && data->service != NULL && service_is_interrupted(data)))
+        return 0;
+    return raise_interrupted();
+}
+
+int raise_if_interrupted_in_wait(worker_data_t *data)
+{
+    if (take_interrupt_back(data))
+        return raise_interrupted();
+    /* A child's interrupts all come by strike(), and its parent's number stays when one has. */
+    return data->service != NULL ? 0 : raise_if_interrupted(data);
 }
 
 bool take_interrupt_back(worker_data_t *data)
@@ -57,16 +79,38 @@ bool take_interrupt_back(worker_data_t *data)
 call_t *set_call_aside(worker_data_t *data)
 {
     call_t *call = begin_call(data, NULL);
-    if (take_interrupt_back(data) && call != NULL && call != items_of(data))
-        plait_atomic_store_seq_cst(&call->interrupted, 1); /* raised when it is current again */
+    if (take_interrupt_back(data) && call != NULL) /* raised when it is current again */
+        plait_atomic_store_seq_cst(call == items_of(data) ? &data->items_struck
+                                                          : &call->interrupted,
+                                   call != items_of(data));
     return call;
 }
 
 /* ---- the interrupter's side ---- */
 
-/* In the worker's interpreter. `call` NULL: whatever the worker runs; `number` 0: whatever request of
- * the parent's that is. */
-static void strike(worker_data_t *data, call_t *call, uint64_t number)
+bool worker_runs(worker_data_t *data, const target_t *target)
+{
+    call_t *current = plait_atomic_load_seq_cst(&data->current);
+    if (target->call != NULL)
+        return current == target->call;
+    if (target->stream != 0)
+        return current == items_of(data) &&
+               plait_atomic_load_seq_cst(&data->items) == target->stream;
+    /* The number after the call, which it is set before: it belongs to this call or a later one. */
+    return current != NULL &&
+           (target->request == 0 || plait_atomic_load_seq_cst(&data->request) == target->request);
+}
+
+/* Whether it runs it and has not been interrupted yet, and is to be now. */
+static bool use_target(worker_data_t *data, const target_t *target)
+{
+    return worker_runs(data, target) && (target->call != NULL  ? use_mark(data, target->call)
+                                         : target->stream != 0 ? use_items_mark(data)
+                                                               : true);
+}
+
+/* In the worker's interpreter. */
+static void strike(worker_data_t *data, const target_t *target)
 {
     PyObject *class = interrupted_class();
     if (class == NULL) {
@@ -74,63 +118,95 @@ static void strike(worker_data_t *data, call_t *call, uint64_t number)
         return;
     }
     plait_prim_lock(&data->lock);
-    plait_atomic_store_seq_cst(&data->struck, 1); /* before the look: see take_interrupt_back */
-    call_t *current = plait_atomic_load_seq_cst(&data->current);
-    /* The number after the call, which it is set before: it belongs to this call or a later one. */
-    bool wanted = number == 0 || plait_atomic_load_seq_cst(&data->request) == number;
-    if (wanted && (call != NULL ? current == call && use_mark(data, call) : current != NULL))
+    /* Before the look: see take_interrupt_back. It may be set already, by one who came before. */
+    uint32_t before = plait_atomic_swap_seq_cst(&data->struck, 1);
+    if (use_target(data, target))
         PyThreadState_SetAsyncExc(data->thread_id, class);
     else
-        plait_atomic_store_seq_cst(&data->struck, 0);
+        plait_atomic_store_seq_cst(&data->struck, before);
     plait_prim_unlock(&data->lock);
     Py_DECREF(class);
 }
 
 void interrupt_request(worker_data_t *data, uint64_t number)
 {
-    strike(data, NULL, number);
+    strike(data, &(target_t){.request = number});
 }
 
 /* The visited worker cannot leave meanwhile, see leave_members. */
-static void visit(worker_data_t *data, call_t *call)
+static void visit(worker_data_t *data, const target_t *target)
 {
+    PyThreadState *own = PyThreadState_GetUnchecked(); /* NULL: a deadline's thread */
     if (data->process != NULL) {
-        interrupt_process(data, call);
+        interrupt_process(data, target);
         return;
     }
-    if (data->interpreter == PyInterpreterState_Get()) {
-        strike(data, call, 0);
+    if (own != NULL && data->interpreter == PyInterpreterState_Get()) {
+        strike(data, target);
         return;
     }
-    PyThreadState *own = PyEval_SaveThread();
+    if (own != NULL)
+        PyEval_SaveThread();
     PyThreadState *visitor = PyThreadState_New(data->interpreter);
     if (visitor != NULL) {
         PyEval_RestoreThread(visitor);
-        strike(data, call, 0);
+        strike(data, target);
         PyThreadState_Clear(visitor);
         PyThreadState_DeleteCurrent();
     }
-    PyEval_RestoreThread(own);
+    if (own != NULL)
+        PyEval_RestoreThread(own);
 }
 
-static worker_data_t *find_and_hold(pool_core_t *core, call_t *call)
+typedef void reach_t(worker_data_t *data, const target_t *target);
+
+/* The workers that run the target, held, so that none of them leaves. To be freed. */
+static worker_data_t **hold_workers(pool_core_t *core, const target_t *target, unsigned *count)
 {
-    worker_data_t *found = NULL;
+    *count = 0;
     plait_prim_lock(&core->lock);
-    for (worker_data_t *data = core->members; data != NULL && found == NULL; data = data->next)
-        if (plait_atomic_load_seq_cst(&data->current) == call)
-            found = data;
-    if (found != NULL)
-        found->visitors++;
+    for (worker_data_t *data = core->members; data != NULL; data = data->next)
+        *count += worker_runs(data, target);
+    worker_data_t **held = *count == 0 ? NULL : malloc(*count * sizeof *held);
+    unsigned room = held == NULL ? 0 : *count;
+    *count = 0;
+    for (worker_data_t *data = core->members; data != NULL && *count < room; data = data->next)
+        if (worker_runs(data, target)) {
+            data->visitors++;
+            held[(*count)++] = data;
+        }
     plait_prim_unlock(&core->lock);
-    return found;
+    return held;
 }
 
-static void let_go(pool_core_t *core, worker_data_t *data)
+/* Calls `reach`, unless it is NULL, for the workers that run the target; how many there are. */
+static unsigned reach_workers(pool_core_t *core, const target_t *target, reach_t *reach)
 {
-    plait_prim_lock(&core->lock);
-    data->visitors--;
-    plait_prim_unlock(&core->lock);
+    unsigned count;
+    worker_data_t **held = hold_workers(core, target, &count);
+    for (unsigned index = 0; index < count; index++) {
+        if (reach != NULL)
+            reach(held[index], target);
+        plait_prim_lock(&core->lock);
+        held[index]->visitors--;
+        plait_prim_unlock(&core->lock);
+    }
+    free(held);
+    return count;
+}
+
+/* Likewise where the scheduler may be gone: then false. *count may be NULL. */
+static bool reach_pool(uint64_t sched_id, const target_t *target, reach_t *reach, unsigned *count)
+{
+    unsigned reached = 0;
+    plait_sched_t *sched = plait_sched_find(sched_id);
+    if (sched != NULL) {
+        reached = reach_workers(plait_sched_context(sched), target, reach);
+        plait_sched_release(sched);
+    }
+    if (count != NULL)
+        *count = reached;
+    return sched != NULL;
 }
 
 bool interrupt_call(call_t *call)
@@ -138,39 +214,40 @@ bool interrupt_call(call_t *call)
     if (plait_task_is_final(plait_task_state(&call->task)))
         return false;
     plait_atomic_store_seq_cst(&call->interrupted, 1);
-    plait_sched_t *sched = plait_sched_find(call->sched_id);
-    if (sched == NULL)
-        return false;
-    pool_core_t *core = plait_sched_context(sched);
-    worker_data_t *data = find_and_hold(core, call);
-    if (data != NULL) {
-        visit(data, call);
-        let_go(core, data);
-    }
-    plait_sched_release(sched);
-    return true;
+    return reach_pool(call->sched_id, &(target_t){.call = call}, visit, NULL);
+}
+
+void kill_call(call_t *call)
+{
+    reach_pool(call->sched_id, &(target_t){.call = call}, kill_process, NULL);
+}
+
+unsigned interrupt_items(uint64_t sched_id, uint64_t stream)
+{
+    unsigned count;
+    reach_pool(sched_id, &(target_t){.stream = stream}, visit, &count);
+    return count;
+}
+
+unsigned kill_items(uint64_t sched_id, uint64_t stream)
+{
+    unsigned count;
+    reach_pool(sched_id, &(target_t){.stream = stream}, kill_process, &count);
+    return count;
+}
+
+unsigned count_items(uint64_t sched_id, uint64_t stream)
+{
+    unsigned count;
+    reach_pool(sched_id, &(target_t){.stream = stream}, NULL, &count);
+    return count;
 }
 
 void interrupt_workers(pool_core_t *core)
 {
-    unsigned count = 0;
     /* first: a worker that is about to begin a call makes it current and then looks at this */
     plait_atomic_store_seq_cst(&core->interrupted, 1);
-    plait_prim_lock(&core->lock);
-    for (worker_data_t *data = core->members; data != NULL; data = data->next)
-        count++;
-    worker_data_t **held = count == 0 ? NULL : malloc(count * sizeof *held);
-    count = 0;
-    for (worker_data_t *data = core->members; held != NULL && data != NULL; data = data->next) {
-        data->visitors++;
-        held[count++] = data;
-    }
-    plait_prim_unlock(&core->lock);
-    while (count > 0) {
-        visit(held[--count], NULL);
-        let_go(core, held[count]);
-    }
-    free(held);
+    reach_workers(core, &(target_t){0}, visit);
 }
 
 /* ---- who can be visited ---- */

@@ -152,16 +152,40 @@ static PyObject *give(map_object *self)
     return value;
 }
 
+/* As the standard library's: an iterator that was begun and is given up cancels what it has not
+ * given; one that was never begun lets everything run. */
+static void give_up(map_object *self)
+{
+    if (self->begun)
+        plait_job_cancel(&self->stream->cancelled);
+    if (self->stream != NULL)
+        stream_tell(self->stream); /* a task that waits finds the end */
+    Py_CLEAR(self->input);
+    Py_CLEAR(self->pool);
+    drop_current(self);
+    while (self->heap_count > 0)
+        grain_free(self->heap[--self->heap_count]);
+    self->next = self->taken;
+}
+
+static bool has_expired(const map_object *self)
+{
+    int64_t deadline = self->options.call.deadline;
+    return deadline != PLAIT_PRIM_FOREVER && plait_prim_now() >= deadline;
+}
+
 /* Helps, or sleeps until something arrives. 0, or -1 with an exception. */
 static int wait_for_grains(map_object *self)
 {
     bool stepped;
     if (help_while_waiting(self->sched_id, &stepped) < 0)
         return -1;
-    int result = collect(self, stepped ? 0 : deadline_of_sleep(self->options.timeout));
+    int64_t timeout = self->options.timeout, deadline = self->options.call.deadline;
+    int result =
+        collect(self, stepped ? 0 : deadline_of_sleep(timeout < deadline ? timeout : deadline));
     if (result < 0 || PyErr_CheckSignals() < 0)
         return -1;
-    if (result == PLAIT_TIMEOUT && plait_prim_now() >= self->options.timeout) {
+    if (result == PLAIT_TIMEOUT && plait_prim_now() >= timeout) {
         PyErr_SetNone(PyExc_TimeoutError);
         return -1;
     }
@@ -174,8 +198,8 @@ enum { STEP_FAILED = -1, STEP_ENDED, STEP_FED, STEP_IDLE, STEP_READY };
 /* Feeds one block, and opens the next grain if it has arrived. FAILED has an exception. */
 static int step(map_object *self)
 {
-    bool fed = false;
-    if (map_wants_more(self)) {
+    bool fed = false, expired = has_expired(self);
+    if (!expired && map_wants_more(self)) {
         if (map_feed(self) < 0)
             return STEP_FAILED;
         fed = true;
@@ -187,6 +211,11 @@ static int step(map_object *self)
     if (grain_is_due(self)) {
         open_current(self);
         return STEP_READY;
+    }
+    if (expired) {
+        give_up(self);
+        raise_deadline_exceeded("the deadline of the map passed before all its results were there");
+        return STEP_FAILED;
     }
     return fed && map_wants_more(self) ? STEP_FED : STEP_IDLE;
 }
@@ -273,7 +302,7 @@ static PyObject *arrival(map_object *self)
     int collected = collect(self, 0);
     if (collected < 0)
         Py_CLEAR(future);
-    else if (collected == PLAIT_OK)
+    else if (collected == PLAIT_OK || plait_atomic_load_seq_cst(&self->stream->expired))
         stream_tell(self->stream);
     return future;
 }
@@ -309,7 +338,12 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
         PyErr_NoMemory();
         goto fail;
     }
-    self->stream->level = options->level;
+    self->stream->level = options->call.level;
+    int started = stream_start_deadline(self->stream, pool->core, options->call.deadline);
+    if (started != PLAIT_OK) {
+        raise_core_error(started, "giving a map a deadline");
+        goto fail;
+    }
     if (pool->core->kind != KIND_THREAD) {
         Py_BEGIN_CRITICAL_SECTION((PyObject *)pool);
         self->function = ship(state, pool->shipper, callable);
@@ -320,7 +354,7 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
     }
     if (!done)
         goto fail;
-    while (self->input != NULL && map_room(self) > 0) {
+    while (self->input != NULL && map_room(self) > 0 && !has_expired(self)) {
         if (map_feed(self) < 0)
             goto fail;
         if (options->lazy)
@@ -354,22 +388,6 @@ static int map_clear(PyObject *object)
     Py_CLEAR(self->variables);
     Py_CLEAR(self->input);
     return 0;
-}
-
-/* As the standard library's: an iterator that was begun and is given up cancels what it has not
- * given; one that was never begun lets everything run. */
-static void give_up(map_object *self)
-{
-    if (self->begun)
-        plait_job_cancel(&self->stream->cancelled);
-    if (self->stream != NULL)
-        stream_tell(self->stream); /* a task that waits finds the end */
-    Py_CLEAR(self->input);
-    Py_CLEAR(self->pool);
-    drop_current(self);
-    while (self->heap_count > 0)
-        grain_free(self->heap[--self->heap_count]);
-    self->next = self->taken;
 }
 
 PyDoc_STRVAR(close_doc,

@@ -17,6 +17,7 @@ void stream_release(stream_t *stream)
 {
     if (plait_atomic_sub_acq_rel(&stream->references, 1) != 1)
         return;
+    timer_end(&stream->timer);
     plait_link_t *link;
     if (plait_mailbox_take(&stream->grains, 0, &link) == PLAIT_OK)
         while (link != NULL) {
@@ -34,6 +35,9 @@ stream_t *stream_new(void)
         return NULL;
     plait_atomic_init(&stream->references, 1);
     plait_atomic_init(&stream->cancelled, 0);
+    plait_atomic_init(&stream->expired, 0);
+    plait_atomic_init(&stream->killed, 0);
+    plait_timer_init(&stream->timer, NULL);
     plait_atomic_init(&stream->signal, NULL);
     stream->level = PLAIT_LEVEL_NORMAL;
     stream->id = plait_task_next_id();
@@ -51,8 +55,19 @@ void stream_tell(stream_t *stream)
         call_signal(signal);
 }
 
+/* What did not end well after the deadline. */
+static outcome_t late(stream_t *stream, outcome_t outcome)
+{
+    return outcome == OUTCOME_EXCEPTION   ? OUTCOME_LATE_EXCEPTION
+           : outcome == OUTCOME_CANCELLED ? OUTCOME_EXPIRED
+           : outcome == OUTCOME_DIED && plait_atomic_load_seq_cst(&stream->killed) ? OUTCOME_KILLED
+                                                                                   : outcome;
+}
+
 void stream_send(stream_t *stream, grain_t *grain)
 {
+    if (plait_atomic_load_seq_cst(&stream->expired))
+        grain->answer.outcome = late(stream, grain->answer.outcome);
     plait_mailbox_push(&stream->grains, &grain->link);
     stream_tell(stream);
 }
@@ -162,6 +177,37 @@ static PyObject *apply(worker_data_t *data, map_job_t *job, PyObject *function, 
     return result;
 }
 
+/* What a worker runs items of, and what was current before. */
+typedef struct items {
+    uint64_t stream;
+    plait_job_flag_t *expired;
+    uint32_t struck;
+    call_t *below;
+} items_t;
+
+/* None are current here: those of a stretch that waits are set aside. */
+static items_t begin_items(worker_data_t *data, stream_t *stream)
+{
+    /* relaxed: written by this thread, but for `struck`, which others change for current items */
+    items_t before = {.stream = plait_atomic_load_relaxed(&data->items),
+                      .expired = data->items_expired,
+                      .struck = plait_atomic_load_relaxed(&data->items_struck)};
+    data->items_expired = &stream->expired;
+    plait_atomic_store_seq_cst(&data->items_struck, 0);
+    plait_atomic_store_seq_cst(&data->items, stream->id);
+    before.below = begin_call(data, items_of(data));
+    return before;
+}
+
+/* The call first: who still interrupts these items has done so by the end of end_call(). */
+static void end_items(worker_data_t *data, const items_t *before)
+{
+    end_call(data, before->below);
+    data->items_expired = before->expired;
+    plait_atomic_store_seq_cst(&data->items_struck, before->struck);
+    plait_atomic_store_seq_cst(&data->items, before->stream);
+}
+
 /* What must be there before the first item: the function and the items' message. */
 static PyObject *prepare(worker_data_t *data, map_job_t *job, decoder_t *decoder,
                          plait_flat_body_t *items)
@@ -211,7 +257,7 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, output_t *output, 
     PyObject *function = prepare(data, job, &decoder, &items);
     if (function == NULL)
         return 0;
-    call_t *below = begin_call(data, items_of(data));
+    items_t before = begin_items(data, job->stream);
     for (bool go = raise_if_interrupted(data) == 0; go && index < high; index++) {
         PyObject *item = decode_value(&decoder, plait_flat_word(&items, (size_t)index));
         PyObject *result = item == NULL ? NULL : apply(data, job, function, item);
@@ -223,7 +269,7 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, output_t *output, 
         if (data->service != NULL)
             service_note(data->service, index + 1, output->encoder->writer.used);
     }
-    end_call(data, below);
+    end_items(data, &before);
     decoder_close(&decoder);
     Py_DECREF(function);
     return index - low;
@@ -288,7 +334,7 @@ static uint64_t run_direct(worker_data_t *data, map_job_t *job, uint64_t low, ui
         return 1;
     }
     uint64_t index = low;
-    call_t *below = begin_call(data, items_of(data));
+    items_t before = begin_items(data, job->stream);
     for (bool go = raise_if_interrupted(data) == 0; go && index < high; index++) {
         /* borrowed: the job's list is nobody else's and keeps it */
         PyObject *result =
@@ -297,7 +343,7 @@ static uint64_t run_direct(worker_data_t *data, map_job_t *job, uint64_t low, ui
             break;
         PyList_SET_ITEM(results, (Py_ssize_t)(index - low), result);
     }
-    end_call(data, below);
+    end_items(data, &before);
     PyObject *exception = index < high ? take_raised() : NULL;
     output_settle(data);
     cut_list(results, index - low);

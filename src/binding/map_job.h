@@ -13,6 +13,11 @@
 typedef struct stream {
     PLAIT_ATOMIC(uint32_t) references; /* the iterator and each job */
     plait_job_flag_t cancelled;
+    plait_job_flag_t expired;      /* its deadline has passed */
+    plait_timer_t timer;           /* of its deadline; idle if it has none */
+    uint64_t sched_id;             /* where its items run; const once the timer is started */
+    pool_kind kind;                /* likewise */
+    PLAIT_ATOMIC(uint32_t) killed; /* processes that went on after the deadline */
     PLAIT_ATOMIC(call_t *) signal; /* to be told when something arrives: a reference, or NULL */
     unsigned level;                /* of its jobs */
     uint64_t id;                   /* of all jobs: what workers learn of one holds for the next */
@@ -56,6 +61,10 @@ void stream_send(stream_t *stream, grain_t *grain);
 
 /* Likewise: tells whoever waits for something to arrive, if anybody does. */
 void stream_tell(stream_t *stream);
+
+/* The iterator, before any job: gives the map a deadline, unless it is PLAIT_PRIM_FOREVER. PLAIT_OK,
+ * PLAIT_NOMEM or PLAIT_SYSTEM. See deadline.c. */
+int stream_start_deadline(stream_t *stream, const pool_core_t *core, int64_t deadline);
 
 grain_t *grain_new(uint64_t low, uint64_t high);
 void grain_free(grain_t *grain);

@@ -92,6 +92,10 @@ static int join(plait_sched_t *sched)
 {
     for (;;) {
         int result;
+        bool stepped;
+        if (help_while_waiting(0, &stepped) <
+            0) /* helps nobody: it is interrupted if its call is */
+            return -1;
         Py_BEGIN_ALLOW_THREADS
         result = plait_sched_join(sched, deadline_of_sleep(PLAIT_PRIM_FOREVER));
         Py_END_ALLOW_THREADS
@@ -307,6 +311,18 @@ static int level_from_priority(PyObject *priority, unsigned *level)
     return 0;
 }
 
+/* An Options of plait._options: (priority, deadline in seconds from now or None). */
+static int options_from_tuple(PyObject *tuple, call_options_t *options)
+{
+    if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 2) {
+        PyErr_SetString(PyExc_TypeError, "expected a plait._options.Options");
+        return -1;
+    }
+    return deadline_from_timeout(PyTuple_GET_ITEM(tuple, 1), &options->deadline) < 0
+               ? -1
+               : level_from_priority(PyTuple_GET_ITEM(tuple, 0), &options->level);
+}
+
 /* To the scheduler; the future of the call, whose reference is the caller's until then. */
 static PyObject *hand_over(module_state *state, pool_object *self, call_t *call, unsigned level)
 {
@@ -346,24 +362,29 @@ static PyObject *pool_submit(PyObject *object, PyTypeObject *type, PyObject *con
     return hand_over(state, self, call, PLAIT_LEVEL_NORMAL);
 }
 
-PyDoc_STRVAR(submit_with_doc, "_submit_with($self, priority, fn, /, *args, **kwargs)\n--\n\n"
-                              "submit() under options. priority: -2 to 2.");
+PyDoc_STRVAR(submit_with_doc, "_submit_with($self, options, fn, /, *args, **kwargs)\n--\n\n"
+                              "submit() under options, an Options of plait._options.");
 
 static PyObject *pool_submit_with(PyObject *object, PyTypeObject *type, PyObject *const *args,
                                   Py_ssize_t count, PyObject *names)
 {
     pool_object *self = (pool_object *)object;
     module_state *state = state_of_type(type);
-    unsigned level;
+    call_options_t options;
     if (count < 2)
         return PyErr_Format(PyExc_TypeError,
                             "submit() missing 1 required positional argument: 'fn'");
-    if (level_from_priority(args[0], &level) < 0 || check_open(state, self) < 0)
+    if (options_from_tuple(args[0], &options) < 0 || check_open(state, self) < 0)
         return NULL;
     call_t *call = make_call(state, self, args + 1, count - 1, names);
     if (call == NULL)
         return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
-    return hand_over(state, self, call, level);
+    call->sched_id = plait_sched_id(self->core->sched); /* the timer may look for it at once */
+    int result = deadline_start(call, options.deadline);
+    if (result == PLAIT_OK)
+        return hand_over(state, self, call, options.level);
+    plait_task_release(&call->task);
+    return raise_core_error(result, "giving a call a deadline");
 }
 
 PyDoc_STRVAR(attach_doc,
@@ -397,7 +418,7 @@ static PyObject *pool_attach(PyObject *object, PyTypeObject *type, PyObject *con
 
 PyDoc_STRVAR(
     map_doc,
-    "_map($self, fn, iterator, star, ordered, timeout, window, priority, lazy, /)\n--\n\n"
+    "_map($self, fn, iterator, star, ordered, timeout, window, options, lazy, /)\n--\n\n"
     "An iterator over fn's results. window: items in flight at most; 0: bounded by memory. lazy:\n"
     "takes a block of the input now, and more when it is asked.");
 
@@ -413,7 +434,7 @@ static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const 
     Py_ssize_t window = PyLong_AsSsize_t(args[5]);
     if ((window == -1 && PyErr_Occurred()) || check_open(state, self) < 0 ||
         deadline_from_timeout(args[4], &options.timeout) < 0 ||
-        level_from_priority(args[6], &options.level) < 0)
+        options_from_tuple(args[6], &options.call) < 0)
         return NULL;
     options.window = (uint64_t)window;
     return map_start(state, self, args[0], args[1], &options);

@@ -27,6 +27,14 @@ typedef struct service {
     PLAIT_ATOMIC(uint32_t) ended;
 } service_t;
 
+/* Of the main thread; as little a matter of interpreters as the scheduler's current worker. */
+static _Thread_local worker_data_t *served;
+
+worker_data_t *serve_current(void)
+{
+    return served;
+}
+
 /* ---- the desk ---- */
 
 /* There is one block, all of it; an encoder that asks for more is told that memory is short. */
@@ -392,7 +400,9 @@ PyObject *serve(void)
         return PyErr_NoMemory();
     if (open_service(service) < 0)
         return NULL;
+    served = service->data;
     serve_requests(service);
+    served = NULL;
     close_service(service);
     Py_RETURN_NONE;
 }

@@ -32,24 +32,28 @@ int deadline_from_timeout(PyObject *timeout, int64_t *deadline)
     return 0;
 }
 
+worker_data_t *worker_of_thread(void)
+{
+    plait_worker_t *worker = plait_worker_current();
+    return worker == NULL ? serve_current() : plait_worker_data(worker);
+}
+
 int64_t deadline_of_sleep(int64_t deadline)
 {
-    int64_t soon = plait_prim_now() + (plait_worker_current() == NULL ? SLEEP : SLEEP_OF_WORKER);
+    int64_t soon = plait_prim_now() + (worker_of_thread() == NULL ? SLEEP : SLEEP_OF_WORKER);
     return deadline < soon ? deadline : soon;
 }
 
 int help_while_waiting(uint64_t sched_id, bool *stepped)
 {
     plait_worker_t *worker = plait_worker_current();
+    worker_data_t *data = worker_of_thread();
     *stepped = false;
-    if (worker == NULL)
-        return 0;
-    worker_data_t *data = plait_worker_data(worker);
-    if (data->abroad)
-        return 0; /* its calls belong to another interpreter than the one it is in now */
-    if (raise_if_interrupted(data) < 0)
+    if (data == NULL || data->abroad)
+        return 0; /* abroad its calls belong to another interpreter than the one it is in */
+    if (raise_if_interrupted_in_wait(data) < 0)
         return -1;
-    if (plait_sched_id(plait_worker_sched(worker)) != sched_id)
+    if (worker == NULL || plait_sched_id(plait_worker_sched(worker)) != sched_id)
         return 0;
     if (Py_EnterRecursiveCall(" while a worker runs other tasks during a wait"))
         return -1;

@@ -321,9 +321,8 @@ static int begin(plait_worker_t *worker, worker_data_t *data, call_t *current)
     plait_atomic_store_seq_cst(&data->current, current);
     plait_prim_unlock(&data->lock);
     /* seq_cst, after it is current: as in begin_call */
-    if (plait_atomic_load_seq_cst(&data->core->interrupted) ||
-        (current != items_of(data) && plait_atomic_load_seq_cst(&current->interrupted)))
-        interrupt_process(data, current);
+    if (plait_atomic_load_seq_cst(&data->core->interrupted) || is_marked(data, current))
+        interrupt_process(data, &(target_t){0});
     return 0;
 }
 
@@ -334,13 +333,21 @@ static void end(worker_data_t *data)
     plait_prim_unlock(&data->lock);
 }
 
-void interrupt_process(worker_data_t *data, call_t *call)
+void interrupt_process(worker_data_t *data, const target_t *target)
 {
     process_t *process = data->process;
     plait_prim_lock(&data->lock);
-    call_t *current = plait_atomic_load_seq_cst(&data->current);
-    if (process->alive && current != NULL && (call == NULL || current == call))
+    if (process->alive && worker_runs(data, target))
         plait_channel_interrupt(&process->child.channel, process->request);
+    plait_prim_unlock(&data->lock);
+}
+
+void kill_process(worker_data_t *data, const target_t *target)
+{
+    process_t *process = data->process;
+    plait_prim_lock(&data->lock);
+    if (process->alive && worker_runs(data, target))
+        plait_prim_child_kill(&process->child.process);
     plait_prim_unlock(&data->lock);
 }
 
@@ -437,6 +444,8 @@ static void run(plait_worker_t *worker, plait_task_t *task)
         answer_failed(data, result, call->flat.function->name, &call->answer);
     end(data);
     call_drop_arguments(call);
+    if (call->deadline != NULL)
+        deadline_settle(call);
 }
 
 /* ---- the items of a map ---- */
@@ -545,6 +554,8 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t lo
     stretch_t stretch = {(map_job_t *)base, low, high};
     unsigned attempts = 0;
     int result = PLAIT_EMPTY;
+    data->items_expired = &stretch.job->stream->expired;
+    plait_atomic_store_seq_cst(&data->items, stretch.job->stream->id);
     do {
         if (begin(worker, data, items_of(data)) < 0) {
             answer_t broken = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};

@@ -72,11 +72,11 @@ class Gate:
     """Holds tasks of any kind back: they call gate.wait(), which returns after open()."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self.wait = functools.partial(jobs.wait_for_file, os.fspath(path))
 
     def open(self) -> None:
-        self._path.touch()
+        self.path.touch()
 
 
 # ---- child processes ----

@@ -10,6 +10,7 @@ import helpers
 import jobs
 import plait
 import pytest
+from plait._options import Options
 
 LONG = helpers.LONG
 
@@ -393,11 +394,14 @@ def test_other_misuse(kind):
     half = plait.Pool.__new__(plait.Pool)
     for action in (
         lambda: half.submit(jobs.double, 1),
-        lambda: half._map(jobs.double, iter([1]), False, True, None, 0, 0, False),
-        lambda: half._submit_with(0, jobs.double, 1),
+        lambda: half._map(jobs.double, iter([1]), False, True, None, 0, Options(), False),
+        lambda: half._submit_with(Options(), jobs.double, 1),
     ):
         with pytest.raises(RuntimeError, match="not initialised"):
             action()
+    for options in (0, (), (0, None, 1), ("0", None), (0, "1")):
+        with pytest.raises(TypeError):
+            half._submit_with(options, jobs.double, 1)
     half._close(True)
     half._join()
     with plait.Pool(1, kind=kind) as pool:

@@ -1,9 +1,12 @@
 """Calls that wait for calls of their own pool, and calls that are interrupted."""
 
 import asyncio
+import contextlib
+import os
 import random
 import time
 
+import helpers
 import plait
 import pytest
 
@@ -145,6 +148,72 @@ def test_a_call_that_waits_for_another_is_interrupted(nesting_kind):
         with pytest.raises(plait.Interrupted):
             future.result(LONG)
         assert pool.submit(abs, -2).result(LONG) == 2
+
+
+def test_a_call_that_waits_for_another_pool_is_interrupted(kind, gate):
+    """While it waits: what it waits for ends later only."""
+
+    def parent(kind, wait, begun):
+        with plait.Pool(1, kind=kind) as own:
+            future = own.submit(wait)
+            open(begun, "x").close()
+            try:
+                future.result(LONG)
+            except plait.Interrupted:
+                return "interrupted", future.done(), own.submit(abs, -1).cancel()
+            return "not interrupted"
+
+    with plait.Pool(1, kind=kind) as pool:
+        for other in {kind, "thread"}:
+            begun = gate.path.with_suffix(f".{other}")
+            future = pool.submit(parent, other, gate.wait, os.fspath(begun))
+            while not begun.exists():
+                time.sleep(0.001)
+            time.sleep(0.1)  # it waits
+            assert future.interrupt()
+            time.sleep(0.5)
+            gate.open()
+            assert future.result(LONG)[:2] == ("interrupted", False)
+            gate.path.unlink()
+
+
+def test_a_pool_in_an_interrupted_call_is_stopped(kind, tmp_path):
+    """In its with block, or as that is left; what its workers run is interrupted as well."""
+
+    def parent(kind, begun, where):
+        with plait.Pool(1, kind=kind) as own:
+            own.submit(spin)
+            if where == "inside":
+                own.submit(lambda: None)
+                open(begun, "x").close()
+                spin()
+            open(begun, "x").close()
+
+    with plait.Pool(1, kind=kind) as pool:
+        for where in ("inside", "leaving"):
+            begun = tmp_path / where
+            future = pool.submit(parent, kind, os.fspath(begun), where)
+            while not begun.exists():
+                time.sleep(0.001)
+            time.sleep(0.2)
+            assert future.interrupt()
+            with pytest.raises(plait.Interrupted):
+                future.result(LONG)
+        assert pool.submit(abs, -2).result(LONG) == 2
+
+
+def test_interrupts_at_once_are_one_and_hit_no_other_call(kind):
+    """Of a call that ends before it is hit, since it runs no Python code."""
+    with plait.Pool(1, kind=kind) as pool:
+        for _ in range(30):
+            future = pool.submit(time.sleep, 0.02)
+            while not (future.running() or future.done()):
+                time.sleep(0.0005)
+            helpers.in_threads(4, lambda _, future=future: future.interrupt())
+            after = [pool.submit(sum, range(2000)), pool.submit(lambda: sum(n for n in range(9)))]
+            assert [one.result(LONG) for one in after] == [1999000, 36]
+            with contextlib.suppress(plait.Interrupted):
+                assert future.result(LONG) is None
 
 
 def harass(future, rng):

@@ -407,6 +407,78 @@ class User:
             check = was_cancelled if cancelled else partial(gives, 3000 * 2999 // 2)
             self.expect(future, check, f"cancel: {cancelled}")
 
+    # -- options --
+
+    def view(self, pool=None, **options) -> plait.PoolView:
+        if self.rng.random() < 0.5:
+            options["priority"] = self.rng.randint(-2, 2)
+        return (pool or self.pool()).options(**options)
+
+    def do_options(self) -> None:
+        """Options that change no result."""
+        view, count = self.view(deadline=LONG), self.rng.choice([1, 10, 300])
+        self.say(f"options {view}")
+        assert list(view.map(tasks.same, range(count))) == list(range(count))
+        self.expect(view.submit(tasks.add, 1, count), partial(gives, count + 1), "options")
+
+    def do_deadline(self) -> None:
+        """At any moment of a short call's life, or in one that would never end."""
+        view = self.view(deadline=self.rng.choice([0.0001, 0.001, 0.01]))
+        if self.rng.random() < 0.3:
+            future, value = view.submit(tasks.spin), "nothing, ever"
+        else:
+            turns = self.rng.choice([0, 100, 10_000, 300_000])
+            future, value = view.submit(tasks.work, turns), turns * (turns - 1) // 2
+        beside = self.pool().submit(tasks.work, 500)
+        self.say(f"deadline {value}")
+        stops: tuple[type[BaseException], ...] = (plait.DeadlineExceeded,)
+        if self.rng.random() < 0.3:
+            time.sleep(self.rng.choice([0, 0.001, 0.01]))
+            (future.interrupt if self.rng.random() < 0.5 else future.cancel)()
+            stops += STOPPED
+        gives(500 * 499 // 2, beside)
+        self.expect(future, partial(gives_or_was_stopped, value, stops), "under a deadline")
+
+    def do_map_deadline(self) -> None:
+        """Results in order up to some place; after the deadline nothing."""
+        view, count = self.view(deadline=self.rng.choice([0.001, 0.01])), 2000
+        fails = self.rng.random() < 0.5
+        items = [0] * (count // 2) + [-1] * fails + [0] * (count // 2)
+        results, got = view.map(tasks.work_or_spin, items, buffersize=self.window()), []
+        self.say("map under a deadline")
+        try:
+            got.extend(results)
+        except plait.DeadlineExceeded:
+            assert list(results) == []
+        else:
+            assert not fails
+            assert len(got) == len(items)
+        assert got == [0] * len(got)
+
+    def do_amap(self) -> None:
+        """To its end, or left, cancelled or late in the middle."""
+        count, how = self.rng.choice([0, 1, 10, 1000]), self.rng.randrange(4)
+        view = self.view(deadline=0.005) if how == 3 else self.view()
+        self.say(f"amap {count}, {how}")
+
+        async def main() -> None:
+            got = []
+            results = view.amap(tasks.same, range(count), buffersize=self.window())
+            try:
+                async for one in results:
+                    got.append(one)
+                    if how == 1 and one == count // 2:
+                        break
+                    if how == 2 and one == count // 2:
+                        await results.aclose()
+            except plait.DeadlineExceeded:
+                assert how == 3
+            else:
+                assert how != 0 or len(got) == count
+            assert got == list(range(len(got)))
+
+        asyncio.run(main())
+
     # -- maps --
 
     def window(self):
@@ -650,6 +722,10 @@ WEIGHTS = {
     "interrupt": 8,
     "interrupt_caught": 4,
     "cancel": 4,
+    "options": 4,
+    "deadline": 8,
+    "map_deadline": 4,
+    "amap": 4,
     "map": 8,
     "map_errors": 4,
     "map_dropped": 4,

@@ -86,6 +86,34 @@ class Machine(RuleBasedStateMachine):
         return self.submit(value, tasks.same, value)
 
     @precondition(lambda self: not self.closed)
+    @rule(
+        target=known, value=VALUES, priority=st.integers(-2, 2), deadline=st.none() | st.just(LONG)
+    )
+    def submit_under_options(self, value, priority, deadline):
+        view = self.pool.options(priority=priority, deadline=deadline)
+        self.all.append(Known(view.submit(tasks.same, value), value))
+        return self.all[-1]
+
+    @precondition(lambda self: not self.closed and self.is_blocked())
+    @rule(target=known, value=VALUES)
+    def submit_too_late(self, value):
+        """No worker is free before its deadline."""
+        one = Known(self.pool.options(deadline=0.001).submit(tasks.same, value), None)
+        one.outcome = one.future.exception(LONG)
+        assert type(one.outcome) is plait.DeadlineExceeded, repr(one.outcome)
+        self.all.append(one)
+        return one
+
+    @precondition(lambda self: not self.closed and len(self.holding) < WORKERS)
+    @rule(target=known)
+    def stop_by_a_deadline(self):
+        future = self.pool.options(deadline=0.01).submit(tasks.spin)
+        one = Known(future, future.exception(LONG))
+        assert type(one.outcome) is plait.DeadlineExceeded, repr(one.outcome)
+        self.all.append(one)
+        return one
+
+    @precondition(lambda self: not self.closed)
     @rule(target=known, number=NUMBERS)
     def submit_trouble(self, number):
         return self.submit(tasks.Trouble(number), tasks.trouble, number)

@@ -79,6 +79,10 @@ def spin():
         pass
 
 
+def work_or_spin(turns):
+    return spin() if turns < 0 else work(turns)
+
+
 def nap(seconds, value):
     time.sleep(seconds)
     return value
