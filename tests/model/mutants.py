@@ -408,8 +408,8 @@ MUTANTS = [
     (
         "park cancel: wake not passed on",
         PARK,
-        "    if (!retract(park, id))\n        plait_park_wake_one(park);",
-        "    retract(park, id);",
+        "    return retract(park, id) || plait_park_wake_one(park);",
+        "    return retract(park, id);",
         "park",
         "two_workers",
         "bound 3",
