@@ -239,3 +239,12 @@ def _at_exit() -> None:
 
 _plait._register(Future, BrokenPool)
 threading._register_atexit(_at_exit)  # type: ignore[attr-defined]
+
+# In the child of a fork, the threads that did not come along are let go of before threading makes
+# its lock anew; it takes that lock for threads it has not started, as thread workers are.
+_threads_lock: Final = threading._active_limbo_lock  # type: ignore[attr-defined]
+os.register_at_fork(
+    before=_threads_lock.acquire,
+    after_in_parent=_threads_lock.release,
+    after_in_child=_threads_lock.release,
+)

@@ -20,11 +20,41 @@ typedef struct debug_offsets {
         uint64_t size, finalizing, interpreters_head;
     } runtime;
     struct {
-        uint64_t size, id, next;
+        uint64_t size, id, next, threads_head;
     } interpreter;
 } debug_offsets_t;
 
 PyAPI_DATA(char) _PyRuntime[];
+
+#ifdef Py_GIL_DISABLED
+
+/* An interpreter imports an extension through a thread state of the main one, which it clears, leaves
+ * and then deletes (switch_back_from_main_interpreter in import.c). A fork in between has the child
+ * clear it again, and without a GIL that crashes: it is in no table any more. */
+static void forget_cleared_threads(PyInterpreterState *main, uint64_t threads_head)
+{
+    PyThreadState *next;
+    for (PyThreadState *state = PyInterpreterState_ThreadHead(main); state; state = next) {
+        next = state->next;
+        if (!state->_status.cleared)
+            continue;
+        if (state->prev)
+            state->prev->next = next;
+        else
+            memcpy((char *)main + threads_head, &next, sizeof next);
+        if (next)
+            next->prev = state->prev;
+    }
+}
+
+#else
+
+static void forget_cleared_threads(PyInterpreterState *main, uint64_t threads_head)
+{
+    (void)main, (void)threads_head;
+}
+
+#endif
 
 static void keep_main_interpreter_only(void)
 {
@@ -36,6 +66,7 @@ static void keep_main_interpreter_only(void)
     PyInterpreterState *main = PyInterpreterState_Main(), *none = NULL;
     memcpy(_PyRuntime + offsets.runtime.interpreters_head, &main, sizeof main);
     memcpy((char *)main + offsets.interpreter.next, &none, sizeof none);
+    forget_cleared_threads(main, offsets.interpreter.threads_head);
 }
 
 #else
