@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, os.fspath(Path(__file__).resolve().parent))
 
 import helpers
+import jobs
 import plait
 import pytest
 
@@ -47,6 +48,16 @@ def alive(pool: plait.Pool) -> Iterator[plait.Pool]:
     yield pool
     assert list(pool.map(abs, range(-1000, 0), timeout=60)) == list(range(1000, 0, -1))
     assert pool.submit(pow, 2, 10).result(60) == 1024
+
+
+@pytest.fixture
+def one(kind: str) -> Iterator[plait.Pool]:
+    """One worker, which serves already, and still must in the end, without a trace of the test."""
+    with plait.Pool(1, kind=kind) as pool:
+        pool.submit(jobs.turn).result(helpers.LONG)
+        yield pool
+        assert [pool.submit(sum, [n, 1]).result(helpers.LONG) for n in range(20)] == [*range(1, 21)]
+        assert list(pool.map(abs, range(-300, 0))) == [*range(300, 0, -1)]
 
 
 @pytest.fixture

@@ -22,16 +22,6 @@ LONG = 60
 SOON = 0.1
 
 
-@pytest.fixture
-def one(kind):
-    """One worker, which must still serve, and without a trace of deadlines, in the end."""
-    with plait.Pool(1, kind=kind) as pool:
-        pool.submit(jobs.turn).result(LONG)
-        yield pool
-        assert [pool.submit(sum, [n, 1]).result(LONG) for n in range(20)] == list(range(1, 21))
-        assert list(pool.map(abs, range(-300, 0))) == list(range(300, 0, -1))
-
-
 def exceeded(future):
     with pytest.raises(plait.DeadlineExceeded) as caught:
         future.result(LONG)

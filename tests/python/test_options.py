@@ -11,14 +11,6 @@ import pytest
 LONG = 60
 
 
-@pytest.fixture
-def one(kind):
-    """One worker, which serves already."""
-    with plait.Pool(1, kind=kind) as pool:
-        pool.submit(jobs.turn).result(LONG)
-        yield pool
-
-
 # ---- priorities ----
 
 

@@ -170,15 +170,15 @@ def _fuzz() -> bool:
 def _soak() -> bool:
     """Where the kinds differ most: with a GIL and without. SOAK_SECONDS are for all of them.
 
-    Without a GIL there is no fork: a lock that is handed over while CPython 3.13 stops the world for
-    one stays locked in the child, for ever. test_signals.py forks where no lock is contended.
+    Without a GIL there is no fork: a lock that is handed over while CPython 3.13 stops the world
+    stays locked in the child, for ever. test_signals.py forks where no lock is contended.
     """
     pairs = [(name, kind) for name in ("3.14", "3.13t") for kind in ("thread", "interpreter")]
     here = [(name, kind) for name, kind in pairs if load(name) is not None]
     if not here:
         raise Failure("no interpreter for it: tools/pythons 3.14 3.13t gets them")
     seconds = float(os.environ.get("SOAK_SECONDS", "180")) / len(here)
-    soak = [CHECKOUT / "tests/python/soak", "--seconds", f"{seconds:.0f}"]
+    soak: list[Word] = [CHECKOUT / "tests/python/soak", "--seconds", f"{seconds:.0f}"]
     results = []
     for name, kind in here:
         without = ["--without", "fork"] if name.endswith("t") else []
