@@ -241,7 +241,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     core->name_prefix = strdup(prefix);
     if (core->name_prefix == NULL)
         return PyErr_NoMemory();
-    self->shipper = shipper_new(state);
+    self->shipper = shipper_new(state, core->kind == KIND_PROCESS);
     if (self->shipper == NULL || open_initializer(core, self, state, args[4], args[5]) < 0)
         return NULL;
     if (core->kind != KIND_THREAD && encode_message(state, args[3], &core->setup) < 0)
@@ -410,7 +410,7 @@ static PyObject *pool_attach(PyObject *object, PyTypeObject *type, PyObject *con
         return PyErr_Format(PyExc_RuntimeError,
                             "a pool of threads serves its own interpreter only: "
                             "use kind='interpreter' to share a pool");
-    self->shipper = shipper_new(state_of_type(type));
+    self->shipper = shipper_new(state_of_type(type), self->core->kind == KIND_PROCESS);
     if (self->shipper == NULL)
         return NULL;
     Py_RETURN_NONE;

@@ -38,11 +38,22 @@ static plait_blob_t blob_of(const message_t *message)
     return (plait_blob_t){message->bytes, message->bytes == NULL ? 0 : message->size};
 }
 
+/* Makes a message a letter's blob, with its blocks; it stays the caller's. */
+static void put_message(plait_letter_t *letter, int blob, const message_t *message)
+{
+    letter->blobs[blob] = blob_of(message);
+    letter->bundles[blob] = message->bundle;
+}
+
 /* Takes a blob away from its letter. */
 static message_t message_of(plait_letter_t *letter, int blob, uint64_t root)
 {
-    message_t message = {root, letter->blobs[blob].bytes, letter->blobs[blob].size, false};
+    message_t message = {.root = root,
+                         .bytes = letter->blobs[blob].bytes,
+                         .size = letter->blobs[blob].size,
+                         .bundle = letter->bundles[blob]};
     letter->blobs[blob].bytes = NULL;
+    letter->bundles[blob] = NULL;
     if (message.bytes == NULL && plait_flat_is_ref(root))
         message.root = plait_flat_const(PLAIT_FLAT_NONE); /* nonsense: refers to nothing */
     return message;
@@ -52,7 +63,8 @@ static int send(process_t *process, const plait_letter_t *letter)
 {
     int result;
     do
-        result = plait_wire_send_spsc(&process->child.channel.requests, letter);
+        result = plait_wire_send_spsc(&process->child.channel.requests, process->child.channel.socket,
+                                      letter);
     while (result == PLAIT_INTERRUPTED);
     return result;
 }
@@ -81,7 +93,8 @@ static int receive_any(process_t *process, plait_letter_t *letter)
     int result;
     plait_ring_t *ring = &process->child.channel.replies;
     do
-        result = plait_wire_receive_spsc(ring, true, plait_prim_now() + LOOK, letter);
+        result = plait_wire_receive_spsc(ring, process->child.channel.socket, true,
+                                         plait_prim_now() + LOOK, letter);
     while (result == PLAIT_INTERRUPTED || result == PLAIT_TIMEOUT);
     if (result == PLAIT_OK && letter->number != process->request) {
         plait_wire_finish_spsc(ring, letter);
@@ -399,8 +412,8 @@ static int ask(worker_data_t *data, call_t *call)
     process_t *process = data->process;
     shipment_t *function = call->flat.function;
     plait_letter_t letter = {.type = REQUEST_CALL,
-                             .words[CALL_ROOT] = call->flat.arguments.root,
-                             .blobs[1] = blob_of(&call->flat.arguments)};
+                             .words[CALL_ROOT] = call->flat.arguments.root};
+    put_message(&letter, 1, &call->flat.arguments);
     put_function(process, function, &letter);
     int result = send_context(process, call->flat.context, &letter);
     if (result == PLAIT_OK)
@@ -476,7 +489,7 @@ static int send_items(process_t *process, stretch_t *stretch)
     letter.words[CALL_FLAGS] |= job->star ? FLAG_STAR : 0;
     if (process->items_stream != job->stream->id || process->items_first != job->first) {
         letter.words[CALL_FLAGS] |= FLAG_ITEMS;
-        letter.blobs[1] = blob_of(&job->items);
+        put_message(&letter, 1, &job->items);
         process->items_stream = job->stream->id;
         process->items_first = job->first;
     }
@@ -530,7 +543,7 @@ static void save_desk(process_t *process, stretch_t *stretch)
                                   .root = plait__flat_ref(sizeof header)};
     memcpy(copy, &header, sizeof header);
     answer_t answer = {.outcome = OUTCOME_VALUE,
-                       .message = {header.root, copy, (size_t)used, false}};
+                       .message = {.root = header.root, .bytes = copy, .size = (size_t)used}};
     push_grain(stretch, finished, &answer);
 }
 
