@@ -13,9 +13,6 @@
 #define VIEW_LEAST ((size_t)64 << 10)
 #define VIEW_PART 8
 
-/* From this size on, a copy is made by the system rather than through the map. */
-#define WRITE_LEAST ((size_t)1 << 20)
-
 #define ATTACHED_MAX (PLAIT_BUNDLE_MAX - 1)
 
 struct sharing {
@@ -130,10 +127,9 @@ int sharing_refused(sharing_t *sharing)
 
 void sharing_copy(encoder_t *encoder, void *data, const void *bytes, size_t size)
 {
-    plait_block_t *draft = encoder->sharing == NULL ? NULL : encoder->sharing->draft;
-    if (draft == NULL || size < WRITE_LEAST ||
-        plait_prim_draft_write(&draft->map, (size_t)((char *)data - (char *)draft->map.base), bytes,
-                               size) != PLAIT_OK)
+    if (encoder->sharing != NULL && encoder->sharing->draft != NULL)
+        plait_prim_draft_write(&encoder->sharing->draft->map, data, bytes, size);
+    else
         memcpy(data, bytes, size);
 }
 

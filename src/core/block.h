@@ -33,7 +33,7 @@ typedef struct plait_block {
  * to spare. */
 int plait_block_draft(plait_block_t **block, size_t size);
 
-/* The owner: makes a draft longer or shorter, perhaps elsewhere; on failure it stays as it is. */
+/* The owner: makes a draft so long at least, perhaps elsewhere; on failure it stays as it is. */
 int plait_block_resize(plait_block_t *block, size_t size);
 
 /* The owner: final from now on, cut to `size`, and mapped elsewhere. Gives it up on failure. */

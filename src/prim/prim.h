@@ -77,8 +77,9 @@ void plait_prim_unlock(plait_prim_lock_t *lock);
 
 typedef struct plait_prim_map {
     void *base;
-    size_t size;    /* a multiple of the page size */
-    int descriptor; /* -1 for private memory */
+    size_t size;      /* a multiple of the page size, but for drafts and what is sealed */
+    int descriptor;   /* -1 for private memory */
+    bool large_pages; /* a draft's: what was added last has such */
 } plait_prim_map_t;
 
 /* Reserves `size` bytes (rounded up) of zeroed memory, committed as it is touched. `shared`: backed
@@ -101,11 +102,11 @@ void plait_prim_map_close(plait_prim_map_t *map);
  * no descriptor. Owner: the caller, until it is closed as any map. Its size is exact. */
 int plait_prim_draft_create(plait_prim_map_t *map, size_t size);
 
-/* Makes it longer or shorter; it may move. Where that fails it stays as it is. */
+/* Makes it as long at least; it may move. Where that fails it stays as it is. */
 int plait_prim_draft_resize(plait_prim_map_t *map, size_t size);
 
-/* Writes bytes into it, as a copy to its map does, but without a fault for every page of it. */
-int plait_prim_draft_write(plait_prim_map_t *map, size_t offset, const void *bytes, size_t size);
+/* memcpy to a place in it, without a fault for every page of that where it can be helped. */
+void plait_prim_draft_write(const plait_prim_map_t *map, void *at, const void *bytes, size_t size);
 
 /* Cuts it to `size` bytes, which nobody can change from now on: the map is a private one instead,
  * elsewhere, and what is written to that is seen by this process alone. Where it fails the draft is

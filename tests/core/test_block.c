@@ -57,7 +57,7 @@ TEST(a_draft_grows_and_is_sealed)
     fill(block->map.base, SIZE, 2);
     unsigned char text[100];
     fill(text, sizeof text, 9);
-    CHECK_EQ(plait_prim_draft_write(&block->map, 5000, text, sizeof text), PLAIT_OK);
+    plait_prim_draft_write(&block->map, (char *)block->map.base + 5000, text, sizeof text);
     CHECK_EQ(memcmp((char *)block->map.base + 5000, text, sizeof text), 0);
     fill(block->map.base, SIZE, 2);
     REQUIRE(plait_block_seal(block, SIZE - 5) == PLAIT_OK);

@@ -11,13 +11,24 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
 #define FINAL (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
+
+#ifndef MADV_COLLAPSE /* Linux 6.1 */
+#define MADV_COLLAPSE 25
+#endif
+
+#define LARGE_PAGE ((size_t)2 << 20)
+
+/* From this size on, the kernel's copy to a draft is faster than one that faults for every page. */
+#define WRITE_LEAST ((size_t)64 << 10)
 
 /* Bits of /proc/self/pagemap. */
 #define PAGE_PRESENT (UINT64_C(1) << 63)
@@ -39,13 +50,87 @@ static int code_of_errno(void)
     }
 }
 
-static int reserve(int descriptor, size_t from, size_t size)
+/* Maps a file whole, so that its large pages can be mapped as such. */
+static void *map_file(int descriptor, size_t size, int flags)
+{
+    const int both = PROT_READ | PROT_WRITE;
+    if (size < LARGE_PAGE)
+        return mmap(NULL, size, both, flags, descriptor, 0);
+    size_t page = plait_prim_page_size(), pages = (size + page - 1) / page * page;
+    unsigned char *room = mmap(NULL, pages + LARGE_PAGE, PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (room == MAP_FAILED)
+        return MAP_FAILED;
+    size_t lead = (LARGE_PAGE - (uintptr_t)room % LARGE_PAGE) % LARGE_PAGE;
+    void *base = mmap(room + lead, size, both, flags | MAP_FIXED, descriptor, 0);
+    if (base == MAP_FAILED) {
+        munmap(room, pages + LARGE_PAGE);
+        return MAP_FAILED;
+    }
+    if (lead > 0)
+        munmap(room, lead);
+    munmap(room + lead + pages, LARGE_PAGE - lead);
+    return base;
+}
+
+/* A draft's map. It is not for children of a fork: a seal would be refused while one has it. */
+static void *map_draft(int descriptor, size_t size)
+{
+    void *base = map_file(descriptor, size, MAP_SHARED);
+    if (base != MAP_FAILED)
+        madvise(base, size, MADV_DONTFORK);
+    return base;
+}
+
+static bool allocate(int descriptor, size_t from, size_t size)
 {
     int failed;
     do
-        failed = fallocate(descriptor, 0, (off_t)from, (off_t)(size - from));
+        failed = fallocate(descriptor, 0, (off_t)from, (off_t)size);
     while (failed != 0 && errno == EINTR);
-    return failed == 0 ? PLAIT_OK : code_of_errno();
+    return failed == 0;
+}
+
+/* Makes large pages of what is empty of a draft from `from` on, as far as there are any: to fill, map,
+ * read and free ordinary ones takes longer than to copy what is in them. Whether it was done. */
+static bool make_large_pages(const plait_prim_map_t *map, size_t from)
+{
+    size_t start = (from + LARGE_PAGE - 1) / LARGE_PAGE * LARGE_PAGE;
+    size_t end = map->size / LARGE_PAGE * LARGE_PAGE;
+    if (start >= end)
+        return false;
+    /* What is to become one must have a page already. */
+    for (size_t at = start; at < end; at += LARGE_PAGE)
+        if (!allocate(map->descriptor, at, 1))
+            return false;
+    return madvise((char *)map->base + start, end - start, MADV_COLLAPSE) == 0;
+}
+
+/* Has all of a draft's pages from `from` on be there. */
+static int fill_in(plait_prim_map_t *map, size_t from)
+{
+    map->large_pages = make_large_pages(map, from);
+    return allocate(map->descriptor, from, map->size - from) ? PLAIT_OK : code_of_errno();
+}
+
+/* Makes a draft's file and map longer, and elsewhere; or leaves it as it is. */
+static int extend(plait_prim_map_t *map, size_t size)
+{
+    plait_prim_map_t longer = {.size = size, .descriptor = map->descriptor};
+    if (ftruncate(longer.descriptor, (off_t)size) != 0)
+        return code_of_errno();
+    longer.base = map_draft(longer.descriptor, size);
+    if (longer.base == MAP_FAILED)
+        return code_of_errno();
+    int code = fill_in(&longer, map->size);
+    if (code != PLAIT_OK) {
+        munmap(longer.base, size);
+        return code;
+    }
+    if (map->base != NULL)
+        munmap(map->base, map->size);
+    *map = longer;
+    return PLAIT_OK;
 }
 
 int plait_prim_draft_create(plait_prim_map_t *map, size_t size)
@@ -55,52 +140,38 @@ int plait_prim_draft_create(plait_prim_map_t *map, size_t size)
     int descriptor = memfd_create("plait-block", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (descriptor < 0)
         return code_of_errno();
-    int code = reserve(descriptor, 0, size);
-    void *base = code != PLAIT_OK
-                     ? MAP_FAILED
-                     : mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, descriptor, 0);
-    if (base == MAP_FAILED) {
-        code = code != PLAIT_OK ? code : code_of_errno();
+    *map = (plait_prim_map_t){.descriptor = descriptor};
+    int code = extend(map, size);
+    if (code != PLAIT_OK)
         close(descriptor);
-        return code;
-    }
-    *map = (plait_prim_map_t){.base = base, .size = size, .descriptor = descriptor};
-    return PLAIT_OK;
+    return code;
 }
 
 int plait_prim_draft_resize(plait_prim_map_t *map, size_t size)
 {
     if (size == 0 || size > PTRDIFF_MAX)
         return PLAIT_INVALID;
-    int code = size > map->size ? reserve(map->descriptor, map->size, size) : PLAIT_OK;
-    if (code != PLAIT_OK)
-        return code;
-    void *base = mremap(map->base, map->size, size, MREMAP_MAYMOVE);
-    if (base == MAP_FAILED)
-        return code_of_errno();
-    map->base = base;
-    map->size = size;
-    return PLAIT_OK;
+    return size > map->size ? extend(map, size) : PLAIT_OK; /* sealing cuts it */
 }
 
-int plait_prim_draft_write(plait_prim_map_t *map, size_t offset, const void *bytes, size_t size)
+void plait_prim_draft_write(const plait_prim_map_t *map, void *at, const void *bytes, size_t size)
 {
-    while (size > 0) {
-        ssize_t done = pwrite(map->descriptor, bytes, size, (off_t)offset);
-        if (done < 0 && errno == EINTR)
+    size_t offset = (size_t)((char *)at - (char *)map->base), done = 0;
+    while (!map->large_pages && size - done >= WRITE_LEAST) {
+        ssize_t some = pwrite(map->descriptor, (const char *)bytes + done, size - done,
+                              (off_t)(offset + done));
+        if (some < 0 && errno == EINTR)
             continue;
-        if (done <= 0)
-            return done == 0 ? PLAIT_SYSTEM : code_of_errno();
-        bytes = (const char *)bytes + done;
-        offset += (size_t)done;
-        size -= (size_t)done;
+        if (some <= 0)
+            break;
+        done += (size_t)some;
     }
-    return PLAIT_OK;
+    memcpy((char *)at + done, (const char *)bytes + done, size - done);
 }
 
 static int map_privately(plait_prim_map_t *map, int descriptor, size_t size)
 {
-    void *base = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_NORESERVE, descriptor, 0);
+    void *base = map_file(descriptor, size, MAP_PRIVATE | MAP_NORESERVE);
     if (base == MAP_FAILED)
         return code_of_errno();
     *map = (plait_prim_map_t){.base = base, .size = size, .descriptor = descriptor};
@@ -126,12 +197,16 @@ int plait_prim_draft_seal(plait_prim_map_t *map, size_t size)
 int plait_prim_sealed_open(plait_prim_map_t *map, int descriptor)
 {
     struct stat status;
+    struct statfs system;
     int seals = fcntl(descriptor, F_GET_SEALS);
-    if (fstat(descriptor, &status) != 0 || seals < 0 || (seals & FINAL) != FINAL)
+    if (seals < 0 || (seals & FINAL) != FINAL || fstat(descriptor, &status) != 0 ||
+        fstatfs(descriptor, &system) != 0)
         return PLAIT_CORRUPT;
-    if (!S_ISREG(status.st_mode) || status.st_size <= 0 || status.st_size > PTRDIFF_MAX ||
+    /* One of a pool of large pages may fail to be copied on a write, and a page that is not there yet
+     * may not be to be had. */
+    if (system.f_type != TMPFS_MAGIC || status.st_size <= 0 || status.st_size > PTRDIFF_MAX ||
         (uint64_t)status.st_blocks < ((uint64_t)status.st_size + 511) / 512)
-        return PLAIT_CORRUPT; /* a page that is not there yet may not be to be had */
+        return PLAIT_CORRUPT;
     return map_privately(map, descriptor, (size_t)status.st_size);
 }
 
