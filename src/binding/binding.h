@@ -97,8 +97,8 @@ typedef struct message {
     void *bytes; /* NULL where root is not a REF; else from plait_alloc_system, unless borrowed */
     size_t size;
     bool borrowed; /* the bytes belong to whatever holds this message */
-    bool bundle_borrowed;
     plait_bundle_t *bundle; /* the blocks that it lies in or refers to; NULL: none */
+    bool bundle_borrowed;   /* likewise */
 } message_t;
 
 void message_clear(message_t *message);
@@ -146,9 +146,6 @@ void encoder_give(kept_encoder_t *kept, encoder_t *encoder);
 
 /* All of it in one: a message of its own for one object. */
 int encode_message(module_state *state, PyObject *object, message_t *message);
-
-/* Likewise, for another process if `share`. */
-int encode_message_to(module_state *state, bool share, PyObject *object, message_t *message);
 
 /* ---- sharing.c ---- */
 

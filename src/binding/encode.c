@@ -578,15 +578,8 @@ int encoder_finish(encoder_t *encoder, plait_flat_value_t root, message_t *messa
 
 int encode_message(module_state *state, PyObject *object, message_t *message)
 {
-    return encode_message_to(state, false, object, message);
-}
-
-int encode_message_to(module_state *state, bool share, PyObject *object, message_t *message)
-{
     encoder_t encoder;
     encoder_init(&encoder, state);
-    if (share)
-        encoder_share(&encoder);
     plait_flat_value_t root;
     int status = encode_object(&encoder, object, &root);
     if (status == 0)

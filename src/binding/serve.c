@@ -314,8 +314,11 @@ static bool next_request(service_t *service, plait_letter_t *letter)
         Py_END_ALLOW_THREADS
         if (result == PLAIT_OK)
             return letter->type != REQUEST_END;
-        if (result == PLAIT_NOMEM)
-            Py_FatalError("plait: no memory for a request of the parent process");
+        if (result == PLAIT_NOMEM) { /* another child may have room: this one has not begun it */
+            service->number = letter->number; /* what it prints at its end belongs to this */
+            Py_FatalError(
+                "plait: no memory or no file descriptor for a request of the parent process");
+        }
         if (result != PLAIT_INTERRUPTED)
             Py_FatalError("plait: the channel to the parent process is damaged");
         if (PyErr_CheckSignals() < 0) /* a handler that some task has left behind */

@@ -246,13 +246,18 @@ PyType_Spec view_spec = {
     .slots = view_slots,
 };
 
-static PyObject *view_new(module_state *state, plait_block_t *block, size_t offset, size_t size,
+static PyObject *view_new(module_state *state, plait_block_t *owner, size_t offset, size_t size,
                           bool readonly)
 {
+    plait_block_t *block = plait_block_lend(owner, offset, size);
+    if (block == NULL)
+        return PyErr_Format(PyExc_MemoryError,
+                            "no memory or no file descriptor to map %zu shared bytes once more", size);
     view_object *self = PyObject_New(view_object, state->view_type);
-    if (self == NULL)
+    if (self == NULL) {
+        plait_block_release(block);
         return NULL;
-    plait_block_retain(block);
+    }
     self->block = block;
     self->bytes = (char *)block->map.base + offset;
     self->size = (Py_ssize_t)size;
@@ -280,7 +285,7 @@ PyObject *sharing_resolve(decoder_t *decoder, PyObject *reference)
 {
     long long index, offset, size;
     int readonly;
-    if (!PyArg_ParseTuple(reference, "LLLp", &index, &offset, &size, &readonly))
+    if (!PyArg_ParseTuple(reference, "LLLp;malformed plait message: a block", &index, &offset, &size, &readonly))
         return NULL;
     const plait_bundle_t *bundle = decoder->bundle;
     unsigned first = bundle != NULL && bundle->has_message ? 1 : 0;

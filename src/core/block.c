@@ -130,6 +130,25 @@ void plait_block_release(plait_block_t *block)
     free(block);
 }
 
+plait_block_t *plait_block_lend(plait_block_t *block, size_t offset, size_t size)
+{
+    plait_prim_lock(&lock);
+    bool first = offset >= block->lent;
+    if (first)
+        block->lent = offset + size;
+    plait_prim_unlock(&lock);
+    if (first) {
+        plait_block_retain(block);
+        return block;
+    }
+    int descriptor =
+        block->map.descriptor < 0 ? -1 : plait_prim_descriptor_copy(block->map.descriptor);
+    plait_block_t *another;
+    if (descriptor < 0 || plait_block_open(&another, descriptor) != PLAIT_OK)
+        return NULL;
+    return another;
+}
+
 static bool holds(const plait_block_t *block, const void *at, size_t size)
 {
     uintptr_t start = (uintptr_t)block->map.base, from = (uintptr_t)at;

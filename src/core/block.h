@@ -26,6 +26,7 @@ typedef struct plait_block {
     PLAIT_ATOMIC(uint32_t) references;
     /* guarded by the list's lock */
     bool is_listed; /* keeps its descriptor, so that it can travel on */
+    size_t lent;    /* some bytes before this offset are in use, see plait_block_lend */
     struct plait_block *next, **link;
 } plait_block_t;
 
@@ -46,6 +47,11 @@ int plait_block_open(plait_block_t **block, int descriptor);
 /* Any thread. NULL is allowed. */
 void plait_block_retain(plait_block_t *block);
 void plait_block_release(plait_block_t *block);
+
+/* A reference to a map of a final block in which nobody was lent these bytes before: its own, or if
+ * somebody may have been, another. So who writes to what he was lent changes nobody else's. NULL
+ * where there is no memory, or no descriptor, for another. Any thread. */
+plait_block_t *plait_block_lend(plait_block_t *block, size_t offset, size_t size);
 
 /* A reference to the final block that these bytes lie in, if there is one and this process has not
  * changed them in its map, and it can travel; else NULL. The bytes' owner keeps the block alive

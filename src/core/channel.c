@@ -69,8 +69,10 @@ int plait_channel_open(plait_channel_t *channel, int socket)
         if (result != PLAIT_OK)
             plait_prim_descriptor_close(descriptor);
     }
-    if (result != PLAIT_OK)
+    if (result != PLAIT_OK) {
+        close_sockets(channel);
         return result;
+    }
     lay_out(channel);
     if (channel->shared->magic == PLAIT_CHANNEL_MAGIC &&
         channel->shared->version == PLAIT_CHANNEL_VERSION && channel->shared->size == SIZE)

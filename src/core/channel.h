@@ -3,8 +3,8 @@
  *
  * One map of memory with fixed-width fields and offsets that follow from constants; magic, version
  * and size come first and are checked by the child. A pair of sockets goes with it, for descriptors:
- * the map's own, which the child gets first, and those of blocks. Each child has a channel of its own, so that one
- * that dies, or writes nonsense, can spoil nobody else's.
+ * the map's own, which the child gets first, and those of blocks. Each child has a channel of its own,
+ * so that one that dies, or writes nonsense, can spoil nobody else's.
  * Design: docs/design/process.md
  */
 #ifndef PLAIT_CORE_CHANNEL_H
@@ -60,8 +60,9 @@ int plait_channel_create(plait_channel_t *channel);
 /* The parent: the child has its end of the socket now. */
 void plait_channel_handed_over(plait_channel_t *channel);
 
-/* The child, once: the channel behind the socket that it inherited, over which the map's descriptor
- * comes first. PLAIT_CORRUPT where it is none, or of another version. */
+/* The child, once: the channel behind the socket that it inherited, which is taken over whatever
+ * happens; the map's descriptor comes over it first. PLAIT_CORRUPT where it is none, or of another
+ * version. */
 int plait_channel_open(plait_channel_t *channel, int socket);
 
 void plait_channel_close(plait_channel_t *channel);

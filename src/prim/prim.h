@@ -129,6 +129,9 @@ void plait_prim_map_forget_descriptor(plait_prim_map_t *map);
 /* How many this process may have. */
 int plait_prim_descriptor_limit(void);
 
+/* Another for the same file, the caller's, or -1. */
+int plait_prim_descriptor_copy(int descriptor);
+
 void plait_prim_descriptor_close(int descriptor);
 
 /* Keeps one that was inherited from what this process runs in its turn. */

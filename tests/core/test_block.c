@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "core/block.h"
@@ -271,4 +272,67 @@ TEST(a_peer_that_is_gone)
     for (int index = 0; index < PLAIT_LETTER_BLOBS; index++)
         plait_bundle_free(letter.bundles[index]);
     CHECK_EQ(open_files(), files);
+}
+
+TEST(lent_bytes_are_nobody_elses)
+{
+    plait_block_t *block = make_block(SIZE, 8), *first, *second, *third;
+    REQUIRE(block != NULL);
+    int files = open_files();
+    first = plait_block_lend(block, 0, 1000);
+    second = plait_block_lend(block, 500, 1000); /* some of them once more */
+    third = plait_block_lend(block, 1000, 1000);
+    REQUIRE(first == block && third == block && second != NULL && second != block);
+    memset(block->map.base, 0, 2000);
+    CHECK(is_filled(second->map.base, SIZE, 8));
+    plait_block_release(second);
+    CHECK_EQ(open_files(), files);
+    plait_prim_map_forget_descriptor(&block->map);
+    CHECK(plait_block_lend(block, 0, 1) == NULL);
+    third = plait_block_lend(block, 3000, 1);
+    CHECK(third == block);
+    for (int i = 0; i < 4; i++)
+        plait_block_release(block);
+}
+
+/* Large pages or not, wherever what is written begins and ends. */
+TEST(drafts_are_written_to)
+{
+    enum { LARGEST = 9 << 20, PLACES = 6 };
+    static const size_t places[PLACES] = {0, 1, 4096, 100003, (2 << 20) + 13, 5 << 20};
+    static unsigned char source[LARGEST];
+    fill(source, LARGEST, 1);
+    for (size_t size = 1 << 20; size <= LARGEST; size += 4 << 20)
+        for (int i = 0; i < PLACES; i++) {
+            plait_prim_map_t map;
+            size_t at = places[i] % size, count = size - at - places[(i + 1) % PLACES] % (size - at);
+            REQUIRE(plait_prim_draft_create(&map, size / 2) == PLAIT_OK);
+            fill(map.base, size / 2, 2);
+            REQUIRE(plait_prim_draft_resize(&map, size) == PLAIT_OK);
+            plait_prim_draft_write(&map, (char *)map.base + at, source, count);
+            REQUIRE(plait_prim_draft_seal(&map, size) == PLAIT_OK);
+            CHECK(is_filled((unsigned char *)map.base + at, count, 1));
+            unsigned char *bytes = map.base;
+            for (size_t byte = 0; byte < size; byte++)
+                if (byte < at || byte >= at + count) {
+                    unsigned char before = byte < size / 2 ? (unsigned char)(byte * 7 + 2) : 0;
+                    REQUIRE(bytes[byte] == before);
+                }
+            plait_prim_map_close(&map);
+        }
+}
+
+TEST(a_fork_does_not_keep_a_draft_from_being_sealed)
+{
+    plait_block_t *block;
+    REQUIRE(plait_block_draft(&block, SIZE) == PLAIT_OK);
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    CHECK_EQ(plait_block_seal(block, SIZE), PLAIT_OK);
+    kill(child, SIGKILL);
+    waitpid(child, NULL, 0);
+    plait_block_release(block);
 }

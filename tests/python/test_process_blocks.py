@@ -263,3 +263,82 @@ with plait.Pool(2, kind="process") as pool:
 def test_an_array_module_array_travels(pool):
     value = array.array("d", range(100_000))
     assert pool.submit(jobs.same, value).result(LONG) == value
+
+
+def write_and_tell(sheet):
+    sheet.data[0] += 1
+    return sheet.data[0]
+
+
+def write_to_both(one, other):
+    one.data[:] = bytes([7]) * len(one.data)
+    return bytes(other.data[:2]), other.data[-1]
+
+
+def test_items_do_not_see_each_others_writes(pool):
+    """Whether they lie in the message or in blocks that came before, and overlap there."""
+    base = pool.submit(make, LARGE).result(LONG)
+    parts = [Sheet(base.data[3 * n : 3 * n + 2_000_000]) for n in range(20)]
+    assert list(pool.map(write_and_tell, parts)) == [ord("a") + 1] * 20
+    same = Sheet(bytearray(LARGE))
+    first = [pool.submit(write_and_tell, same).result(LONG) for _ in range(3)]
+    assert first == [1, 1, 1]
+    assert pool.submit(write_to_both, parts[0], parts[1]).result(LONG) == (b"ab", ord("b"))
+    ordered = pool.map(write_and_tell, [Sheet(bytearray(300_000)) for _ in range(50)])
+    assert list(ordered) == [1] * 50
+
+
+def test_results_are_their_owners(pool):
+    base = pool.submit(make, LARGE).result(LONG)
+
+    def halves(sheet):
+        return Sheet(sheet.data[: 2 * LARGE // 3]), Sheet(sheet.data[LARGE // 3 :])
+
+    left, right = pool.submit(halves, base).result(LONG)
+    assert block_of(left) == block_of(right) == block_of(base)
+    left.data[LARGE // 2] = 1
+    assert right.data[LARGE // 2 - LARGE // 3] != 1
+    assert base.data[LARGE // 2] != 1
+
+
+def use_up_descriptors():
+    """All but two: a letter with blocks then has no place."""
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, 64))
+    taken = []
+    try:
+        while True:
+            taken.append(os.open("/dev/null", os.O_RDONLY))
+    except OSError:
+        return os.getpid()
+
+
+def test_a_child_without_descriptors_is_replaced(pool):
+    made = pool.submit(make, LARGE).result(LONG)
+    full = pool.submit(use_up_descriptors).result(LONG)
+    assert pool.submit(jobs.same, bytes(1000)).result(LONG) == bytes(1000)
+    assert pool.submit(make, LARGE).result(LONG).data == made.data  # by the ring
+    assert pool.submit(os.getpid).result(LONG) == full
+    assert pool.submit(block_of, made).result(LONG) == block_of(made)
+    assert pool.submit(os.getpid).result(LONG) != full
+
+
+def test_a_fork_meanwhile_does_not_hinder_it(pool):
+    """Messages are sealed, which the kernel refuses while another process has them mapped to write."""
+
+    class Forks:
+        def __reduce__(self):
+            child = os.fork()
+            if child == 0:
+                signal.pause()
+            children.append(child)
+            return (int, (1,))
+
+    children = []
+    try:
+        value = [Sheet(bytearray(LARGE)), Forks(), Sheet(bytearray(LARGE))]
+        back = pool.submit(jobs.same, value).result(LONG)
+        assert [len(back[0].data), back[1], len(back[2].data)] == [LARGE, 1, LARGE]
+    finally:
+        for child in children:
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)

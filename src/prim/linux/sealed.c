@@ -18,6 +18,9 @@
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #define FINAL (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE)
 
@@ -154,9 +157,37 @@ int plait_prim_draft_resize(plait_prim_map_t *map, size_t size)
     return size > map->size ? extend(map, size) : PLAIT_OK; /* sealing cuts it */
 }
 
+#ifdef __SSE2__
+/* What is to be overwritten is not read first, and what is written is not what the caller needs next. */
+static void copy_past_caches(unsigned char *to, const unsigned char *from, size_t size)
+{
+    size_t lead = (16 - (uintptr_t)to % 16) % 16, done = lead;
+    memcpy(to, from, lead);
+    for (; size - done >= 64; done += 64) {
+        const __m128i_u *in = (const __m128i_u *)(const void *)(from + done);
+        __m128i *out = (__m128i *)(void *)(to + done), a = in[0], b = in[1], c = in[2], d = in[3];
+        _mm_stream_si128(out, a);
+        _mm_stream_si128(out + 1, b);
+        _mm_stream_si128(out + 2, c);
+        _mm_stream_si128(out + 3, d);
+    }
+    _mm_sfence();
+    memcpy(to + done, from + done, size - done);
+}
+#else
+static void copy_past_caches(unsigned char *to, const unsigned char *from, size_t size)
+{
+    memcpy(to, from, size);
+}
+#endif
+
 void plait_prim_draft_write(const plait_prim_map_t *map, void *at, const void *bytes, size_t size)
 {
     size_t offset = (size_t)((char *)at - (char *)map->base), done = 0;
+    if (map->large_pages && size >= LARGE_PAGE) {
+        copy_past_caches(at, bytes, size);
+        return;
+    }
     while (!map->large_pages && size - done >= WRITE_LEAST) {
         ssize_t some = pwrite(map->descriptor, (const char *)bytes + done, size - done,
                               (off_t)(offset + done));

@@ -9,11 +9,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define NAP INT64_C(1000000)
+/* How long a full system is left alone, in ms. */
+#define NAP 1
 
 /* Room for the most descriptors that a message can have. */
 typedef union control {
@@ -26,6 +28,11 @@ int plait_prim_socket_pair(int sockets[2])
     if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0)
         return PLAIT_OK;
     return errno == ENOMEM || errno == ENOBUFS ? PLAIT_NOMEM : PLAIT_SYSTEM;
+}
+
+int plait_prim_descriptor_copy(int descriptor)
+{
+    return fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
 }
 
 void plait_prim_descriptor_close(int descriptor)
@@ -59,8 +66,10 @@ int plait_prim_socket_send(int socket, const int *descriptors, unsigned count)
         if (sendmsg(socket, &message, MSG_NOSIGNAL) == 1)
             return PLAIT_OK;
         if (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM) {
-            static const uint32_t never;
-            plait_prim_wait(&never, 0, plait_prim_now() + NAP, false); /* until some have arrived */
+            /* until some have arrived, or nobody is there who could take them */
+            struct pollfd end = {.fd = socket};
+            if (poll(&end, 1, NAP) > 0)
+                return PLAIT_CLOSED;
         } else if (errno != EINTR) {
             return errno == EPIPE || errno == ECONNRESET ? PLAIT_CLOSED : PLAIT_SYSTEM;
         }
