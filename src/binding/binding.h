@@ -96,7 +96,7 @@ typedef struct message {
     plait_flat_value_t root;
     void *bytes; /* NULL where root is not a REF; else from plait_alloc_system, unless borrowed */
     size_t size;
-    bool borrowed; /* the bytes belong to whatever holds this message */
+    bool borrowed;          /* the bytes belong to whatever holds this message */
     plait_bundle_t *bundle; /* the blocks that it lies in or refers to; NULL: none */
     bool bundle_borrowed;   /* likewise */
 } message_t;
@@ -110,8 +110,8 @@ typedef struct sharing sharing_t;
 typedef struct encoder {
     module_state *state;
     plait_flat_writer_t writer;
-    table_t memo; /* object address -> value of its body; holds a reference to each */
-    bool alone;   /* the object whose container is opened next cannot be met again */
+    table_t memo;       /* object address -> value of its body; holds a reference to each */
+    bool alone;         /* the object whose container is opened next cannot be met again */
     sharing_t *sharing; /* NULL: it does not share, see sharing.c */
 } encoder_t;
 
@@ -159,10 +159,10 @@ void encoder_share(encoder_t *encoder);
 typedef struct decoder {
     module_state *state;
     plait_flat_reader_t reader;
-    size_t budget;           /* see plait_flat_charge */
+    size_t budget;                /* see plait_flat_charge */
     const plait_bundle_t *bundle; /* the message's */
-    table_t memo;            /* offset of a shared body -> object; holds a reference to each */
-    struct open_tuple *open; /* shared tuples that are being filled, see decode.c */
+    table_t memo;                 /* offset of a shared body -> object; holds a reference to each */
+    struct open_tuple *open;      /* shared tuples that are being filled, see decode.c */
 } decoder_t;
 
 int decoder_open(decoder_t *decoder, module_state *state, const message_t *message);

@@ -308,9 +308,8 @@ static bool next_request(service_t *service, plait_letter_t *letter)
     for (;;) {
         int result;
         Py_BEGIN_ALLOW_THREADS
-        result =
-            plait_wire_receive_spsc(&service->channel.requests, service->channel.socket, false,
-                                    PLAIT_PRIM_FOREVER, letter);
+        result = plait_wire_receive_spsc(&service->channel.requests, service->channel.socket, false,
+                                         PLAIT_PRIM_FOREVER, letter);
         Py_END_ALLOW_THREADS
         if (result == PLAIT_OK)
             return letter->type != REQUEST_END;

@@ -47,7 +47,8 @@ static void *to_draft(sharing_t *sharing, void *block, size_t size)
         return sharing->draft->map.base;
     }
     sharing->draft = NULL;
-    if (result != PLAIT_NOMEM) /* no descriptor to spare, say: then it is sent as smaller ones are */
+    if (result !=
+        PLAIT_NOMEM) /* no descriptor to spare, say: then it is sent as smaller ones are */
         return to_plain(sharing, block, size);
     sharing->refused = size;
     return NULL;
@@ -252,7 +253,8 @@ static PyObject *view_new(module_state *state, plait_block_t *owner, size_t offs
     plait_block_t *block = plait_block_lend(owner, offset, size);
     if (block == NULL)
         return PyErr_Format(PyExc_MemoryError,
-                            "no memory or no file descriptor to map %zu shared bytes once more", size);
+                            "no memory or no file descriptor to map %zu shared bytes once more",
+                            size);
     view_object *self = PyObject_New(view_object, state->view_type);
     if (self == NULL) {
         plait_block_release(block);
@@ -285,7 +287,8 @@ PyObject *sharing_resolve(decoder_t *decoder, PyObject *reference)
 {
     long long index, offset, size;
     int readonly;
-    if (!PyArg_ParseTuple(reference, "LLLp;malformed plait message: a block", &index, &offset, &size, &readonly))
+    if (!PyArg_ParseTuple(reference, "LLLp;malformed plait message: a block", &index, &offset,
+                          &size, &readonly))
         return NULL;
     const plait_bundle_t *bundle = decoder->bundle;
     unsigned first = bundle != NULL && bundle->has_message ? 1 : 0;

@@ -63,8 +63,8 @@ static int send(process_t *process, const plait_letter_t *letter)
 {
     int result;
     do
-        result = plait_wire_send_spsc(&process->child.channel.requests, process->child.channel.socket,
-                                      letter);
+        result = plait_wire_send_spsc(&process->child.channel.requests,
+                                      process->child.channel.socket, letter);
     while (result == PLAIT_INTERRUPTED);
     return result;
 }
@@ -411,8 +411,7 @@ static int ask(worker_data_t *data, call_t *call)
 {
     process_t *process = data->process;
     shipment_t *function = call->flat.function;
-    plait_letter_t letter = {.type = REQUEST_CALL,
-                             .words[CALL_ROOT] = call->flat.arguments.root};
+    plait_letter_t letter = {.type = REQUEST_CALL, .words[CALL_ROOT] = call->flat.arguments.root};
     put_message(&letter, 1, &call->flat.arguments);
     put_function(process, function, &letter);
     int result = send_context(process, call->flat.context, &letter);

@@ -23,7 +23,7 @@ typedef struct opening {
 #define HAS_MESSAGE (UINT32_C(1) << 31)
 
 _Static_assert(sizeof(opening_t) == 80, "blobs are aligned");
-_Static_assert(PLAIT_LETTER_BLOBS * PLAIT_BUNDLE_MAX <= PLAIT_PRIM_DESCRIPTORS_MAX, "one message");
+_Static_assert(PLAIT_LETTER_BLOBS *PLAIT_BUNDLE_MAX <= PLAIT_PRIM_DESCRIPTORS_MAX, "one message");
 
 static size_t aligned(size_t size)
 {

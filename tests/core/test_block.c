@@ -243,8 +243,10 @@ TEST(letters_that_lie_about_their_blocks)
         REQUIRE(plait_prim_socket_pair(sockets) == PLAIT_OK);
         REQUIRE(plait_prim_socket_pair(nothing) == PLAIT_OK);
         if (lie > 0)
-            REQUIRE(plait_prim_socket_send(sockets[0], wrong, lie == 1 ? 2 : lie == 2 ? 3 : 4) ==
-                    PLAIT_OK);
+            REQUIRE(plait_prim_socket_send(sockets[0], wrong,
+                                           lie == 1   ? 2
+                                           : lie == 2 ? 3
+                                                      : 4) == PLAIT_OK);
         REQUIRE(plait_wire_send_spsc(&in, nothing[0], &letter) == PLAIT_OK);
         CHECK_EQ(plait_wire_receive_spsc(&out, sockets[1], true, 0, &got), PLAIT_CORRUPT);
         for (int side = 0; side < 2; side++) {
@@ -305,7 +307,8 @@ TEST(drafts_are_written_to)
     for (size_t size = 1 << 20; size <= LARGEST; size += 4 << 20)
         for (int i = 0; i < PLACES; i++) {
             plait_prim_map_t map;
-            size_t at = places[i] % size, count = size - at - places[(i + 1) % PLACES] % (size - at);
+            size_t at = places[i] % size,
+                   count = size - at - places[(i + 1) % PLACES] % (size - at);
             REQUIRE(plait_prim_draft_create(&map, size / 2) == PLAIT_OK);
             fill(map.base, size / 2, 2);
             REQUIRE(plait_prim_draft_resize(&map, size) == PLAIT_OK);

@@ -186,7 +186,9 @@ def test_nothing_of_it_is_left():
             list(pool.map(jobs.same, made))
             list(pool.map(bytes, [LARGE] * 5))
             pool.submit(jobs.same, bytes(LARGE)).result(LONG)
-            dying = pool.submit(lambda *_: os.kill(os.getpid(), signal.SIGKILL), *made, b"x" * LARGE)
+            dying = pool.submit(
+                lambda *_: os.kill(os.getpid(), signal.SIGKILL), *made, b"x" * LARGE
+            )
             assert isinstance(dying.exception(LONG), plait.WorkerDied)
         assert blocks_here() != before  # what `made` holds
         del made, dying
@@ -323,7 +325,7 @@ def test_a_child_without_descriptors_is_replaced(pool):
 
 
 def test_a_fork_meanwhile_does_not_hinder_it(pool):
-    """Messages are sealed, which the kernel refuses while another process has them mapped to write."""
+    """The kernel refuses to seal what another process has mapped to be written."""
 
     class Forks:
         def __reduce__(self):
