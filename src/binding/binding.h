@@ -344,6 +344,7 @@ typedef struct answer {
 typedef struct call {
     plait_task_t task; /* first: the scheduler knows this part only */
     pool_kind kind;
+    uint32_t retries;    /* process kind: how often it may yet be run again after a death */
     uint64_t sched_id;   /* of the scheduler it was submitted to */
     uint32_t fork_count; /* of its pool */
     PLAIT_ATOMIC(uint32_t) interrupted;
@@ -637,6 +638,7 @@ int raise_if_inherited(uint32_t fork_count, const char *what);
 typedef struct call_options {
     unsigned level;
     int64_t deadline; /* PLAIT_PRIM_FOREVER: none */
+    uint32_t retries; /* process kind: see call_t */
 } call_options_t;
 
 /* Sets the exception for what submitting answered. Always returns NULL. */

@@ -40,6 +40,7 @@ stream_t *stream_new(void)
     plait_timer_init(&stream->timer, NULL);
     plait_atomic_init(&stream->signal, NULL);
     stream->level = PLAIT_LEVEL_NORMAL;
+    stream->retries = 0;
     stream->id = plait_task_next_id();
     plait_mailbox_init(&stream->grains);
     return stream;
