@@ -150,8 +150,8 @@ class Pool(_plait.PoolBase, Calls):
             has ended, whatever it does then; the process of a worker whose call goes on for a
             second is killed. A map raises it instead of its next result that is not there, and has
             ended.
-        retries: how often a call, or an item of a map, is run again whose worker process
-            died, before it fails with plait.WorkerDied. What it did before is done twice then, so it is for what
+        retries: how often a call, or an item of a map, is run again whose worker process died;
+            then it fails with plait.WorkerDied. What it did before is done twice, so it is for what
             may be repeated. Exceptions are not retried, nor is what was interrupted or is past its
             deadline. Only processes die alone: other kinds accept it, to no effect.
 
