@@ -24,6 +24,8 @@ INTERPRETERS = "InterpreterPoolExecutor"
 MULTIPROCESSING = "multiprocessing.Pool"
 PLAIT_THREAD = "plait thread"
 PLAIT_INTERPRETER = "plait interpreter"
+PLAIT_PROCESS = "plait process"
+HERE_ITSELF = "this process"
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ status does not depend on them.
 """
 
 import argparse
+import importlib.util
 import sys
 import warnings
 from collections.abc import Callable
@@ -253,6 +254,44 @@ def bytes_argument(session: Session) -> Row:
     return _argument(session, "bytes", str(bytes_argument.__doc__), bytes(100_000_000))
 
 
+# ---- arrays between processes ----
+
+ARRAY_ITEMS = 12_500_000  # 100 MB of float64
+
+
+def _array(session: Session, row: Row, fn: Callable[[Any], Any], shared: bool) -> Row:
+    """Processes only, and what the work takes without a pool. shared: a task made the array."""
+    chosen = [one for one in session.submitters() if one.name in (who.PLAIT_PROCESS, who.PROCESSES)]
+    if importlib.util.find_spec("numpy") is None:
+        return row
+    fresh = work.random_array(ARRAY_ITEMS)
+    with who.opened(chosen, WORKERS) as pools:
+
+        def make(pool: Any) -> Trial:
+            value = pool.submit(work.random_array, ARRAY_ITEMS).result() if shared else fresh
+            return lambda: harness.seconds(lambda: pool.submit(fn, value).result()) * 1e3
+
+        trials = {name: make(pool) for name, pool in pools.items()}
+        trials[who.HERE_ITSELF] = lambda: harness.seconds(lambda: fn(fresh)) * 1e3
+        return harness.interleave(row, trials, session.repetitions)
+
+
+def array_argument(session: Session) -> Row:
+    """a NumPy array of 100 MB as argument, its sum back"""
+    return _array(session, Row("array", str(array_argument.__doc__), "ms"), work.total, False)
+
+
+def shared_array(session: Session) -> Row:
+    """the same with an array that is an earlier task's result"""
+    return _array(session, Row("sharedarray", str(shared_array.__doc__), "ms"), work.total, True)
+
+
+def shared_handover(session: Session) -> Row:
+    """such an array to a task that does nothing with it"""
+    row = Row("handover", str(shared_handover.__doc__), "ms")
+    return _array(session, row, work.nothing, True)
+
+
 ROWS: dict[str, Callable[[Session], Row]] = {
     "start": start,
     "startboth": start_both,
@@ -264,6 +303,9 @@ ROWS: dict[str, Callable[[Session], Row]] = {
     "list": list_argument,
     "dict": dict_argument,
     "bytes": bytes_argument,
+    "array": array_argument,
+    "sharedarray": shared_array,
+    "handover": shared_handover,
 }
 
 

@@ -3,7 +3,15 @@
 from dataclasses import dataclass
 
 import harness
-from contestants import INTERPRETERS, MULTIPROCESSING, PLAIT_INTERPRETER, PLAIT_THREAD, THREADS
+from contestants import (
+    INTERPRETERS,
+    MULTIPROCESSING,
+    PLAIT_INTERPRETER,
+    PLAIT_PROCESS,
+    PLAIT_THREAD,
+    PROCESSES,
+    THREADS,
+)
 from harness import Row
 
 AUTO = "plait's own choice"
@@ -50,6 +58,9 @@ TARGETS = (
     Target("full", "dict", PLAIT_INTERPRETER, INTERPRETERS, 3),
     Target("full", "breakeven", AUTO, limit=0.5),
     Target("full", "start", PLAIT_INTERPRETER, INTERPRETERS, 1 / 0.7),
+    Target("full", "array", PLAIT_PROCESS, PROCESSES, 5),
+    Target("full", "sharedarray", PLAIT_PROCESS, PROCESSES, 100),
+    Target("full", "handover", PLAIT_PROCESS, PROCESSES, 100),
 )
 
 
@@ -59,32 +70,33 @@ def judge(rows: dict[str, Row], auto: str) -> list[Verdict]:
     for target in TARGETS:
         row = rows.get(target.row)
         # What is asked of threads is asked where they run in parallel, of interpreters elsewhere.
-        if row is None or target.plait not in (AUTO, auto):
+        if row is None or target.plait not in (AUTO, auto, PLAIT_PROCESS):
             continue
-        verdict = _judge_limit(target, row, auto) if target.limit else _judge(target, row, auto)
+        name = auto if target.plait == AUTO else target.plait
+        verdict = _judge_limit(target, row, name) if target.limit else _judge(target, row, name)
         if verdict is not None:
             verdicts.append(verdict)
     return verdicts
 
 
-def _judge(target: Target, row: Row, auto: str) -> Verdict | None:
-    ratio = row.ratio(target.against, auto)
+def _judge(target: Target, row: Row, plait: str) -> Verdict | None:
+    ratio = row.ratio(target.against, plait)
     if ratio is None:
         return None
     asked = f"≥ {target.times:.3g}x less than {target.against}"
     measured = f"{harness.short(ratio)}x"
-    return Verdict(target.stage, target.row, auto, asked, measured, ratio >= target.times)
+    return Verdict(target.stage, target.row, plait, asked, measured, ratio >= target.times)
 
 
-def _judge_limit(target: Target, row: Row, auto: str) -> Verdict | None:
-    measured = row.measured.get(auto)
+def _judge_limit(target: Target, row: Row, plait: str) -> Verdict | None:
+    measured = row.measured.get(plait)
     if measured is None:
         return None
     asked = f"≤ {target.limit} {row.unit}"
     if not measured.samples:
-        return Verdict(target.stage, target.row, auto, asked, measured.error, False)
+        return Verdict(target.stage, target.row, plait, asked, measured.error, False)
     told = f"{harness.short(measured.least)} {row.unit}"
-    return Verdict(target.stage, target.row, auto, asked, told, measured.least <= target.limit)
+    return Verdict(target.stage, target.row, plait, asked, told, measured.least <= target.limit)
 
 
 def markdown(rows: dict[str, Row], verdicts: list[Verdict]) -> None:

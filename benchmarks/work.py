@@ -3,6 +3,7 @@
 import os
 import threading
 import time
+from typing import Any
 
 
 def nothing(item: object = None) -> None:
@@ -13,6 +14,18 @@ def burn(turns: int) -> None:
     """A busy loop of so many turns, some ten to twenty nanoseconds each."""
     for _ in range(turns):
         pass
+
+
+def total(array: Any) -> float:
+    """The sum of a NumPy array."""
+    return float(array.sum())
+
+
+def random_array(size: int) -> Any:
+    """A NumPy array of so many random float64."""
+    import numpy
+
+    return numpy.random.default_rng(1).random(size)
 
 
 def who(seconds: float = 0.0005) -> tuple[int, int]:

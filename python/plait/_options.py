@@ -7,6 +7,7 @@ import numbers
 from typing import Any, Final, NamedTuple
 
 PRIORITIES: Final = range(-2, 3)
+RETRIES: Final = range(1_000_001)
 
 
 class Options(NamedTuple):
@@ -14,6 +15,7 @@ class Options(NamedTuple):
 
     priority: int = 0
     deadline: float | None = None  # seconds from the submit
+    retries: int = 0  # after the deaths of worker processes
 
     def changed(self, **changes: Any) -> "Options":
         """These with others in their place; raises TypeError or ValueError where one is none."""
@@ -48,4 +50,15 @@ def _check_deadline(deadline: object) -> None:
         raise ValueError(f"a deadline is more than 0 seconds away, not {deadline}")
 
 
-_CHECKS: Final = {"priority": _check_priority, "deadline": _check_deadline}
+def _check_retries(retries: object) -> None:
+    if isinstance(retries, bool) or not isinstance(retries, int):
+        raise TypeError(f"retries is an int, not {type(retries).__name__}")
+    if retries not in RETRIES:
+        raise ValueError(f"retries is from 0 to {RETRIES[-1]:,}, not {retries}")
+
+
+_CHECKS: Final = {
+    "priority": _check_priority,
+    "deadline": _check_deadline,
+    "retries": _check_retries,
+}

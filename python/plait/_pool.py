@@ -137,7 +137,9 @@ class Pool(_plait.PoolBase, Calls):
         )
         _pools.add(self)
 
-    def options(self, *, priority: int = 0, deadline: float | None = None) -> PoolView:
+    def options(
+        self, *, priority: int = 0, deadline: float | None = None, retries: int = 0
+    ) -> PoolView:
         """This pool under options: a light view, usable wherever it is, whose calls carry them.
 
         priority: -2 to 2, the greater the sooner: it orders what has not begun. A task may wait for
@@ -148,10 +150,16 @@ class Pool(_plait.PoolBase, Calls):
             has ended, whatever it does then; the process of a worker whose call goes on for a
             second is killed. A map raises it instead of its next result that is not there, and has
             ended.
+        retries: how often a call, or an item of a map, is run again whose worker process died;
+            then it fails with plait.WorkerDied. What it did before is done twice, so it is for what
+            may be repeated. Exceptions are not retried, nor is what was interrupted or is past its
+            deadline. Only processes die alone: other kinds accept it, to no effect.
 
         Raises TypeError or ValueError for what is neither. Any thread.
         """
-        return PoolView(self, _NO_OPTIONS.changed(priority=priority, deadline=deadline))
+        return PoolView(
+            self, _NO_OPTIONS.changed(priority=priority, deadline=deadline, retries=retries)
+        )
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """No more submits. wait: return only when every task has run and every worker has ended.

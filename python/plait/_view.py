@@ -137,7 +137,7 @@ class Calls(concurrent.futures.Executor):
 
 
 class PoolView(Calls):
-    """A pool whose calls carry a priority, or a deadline: what Pool.options() returns.
+    """A pool whose calls carry a priority, a deadline or retries: what Pool.options() returns.
 
     Wherever the pool can be used so can the view; it has no workers of its own. Shutting it down,
     or leaving a with block of it, shuts the pool down. Any thread.
@@ -158,6 +158,11 @@ class PoolView(Calls):
         return self._options.deadline
 
     @property
+    def retries(self) -> int:
+        """How often a call is run again whose worker process died."""
+        return self._options.retries
+
+    @property
     def kind(self) -> str:
         """The pool's."""
         return self.pool.kind
@@ -172,9 +177,11 @@ class PoolView(Calls):
         """The pool's."""
         return self.pool.max_workers
 
-    def options(self, *, priority: int = _KEPT, deadline: float | None = _KEPT) -> "PoolView":
+    def options(
+        self, *, priority: int = _KEPT, deadline: float | None = _KEPT, retries: int = _KEPT
+    ) -> "PoolView":
         """Another view of the pool; what is not given is as it is here."""
-        given = {"priority": priority, "deadline": deadline}
+        given = {"priority": priority, "deadline": deadline, "retries": retries}
         changes = {name: value for name, value in given.items() if value is not _KEPT}
         return PoolView(self.pool, self._options.changed(**changes))
 

@@ -17,6 +17,7 @@
 
 #include "binding/compat.h"
 #include "binding/table.h"
+#include "core/block.h"
 #include "plait/flat.h"
 #include "plait/mailbox.h"
 #include "plait/sched.h"
@@ -44,6 +45,7 @@ typedef struct module_state {
     PyTypeObject *future_type;       /* FutureBase */
     PyTypeObject *map_type;          /* MapIterator */
     PyTypeObject *lines_type;        /* Lines, see output.c */
+    PyTypeObject *view_type;         /* SharedBytes, see sharing.c */
     PyObject *future_class;          /* plait.Future, told by plait._future; NULL before */
     PyObject *broken_class;          /* plait.BrokenPool, likewise */
     PLAIT_ATOMIC(PyObject *) travel; /* the module plait._travel; NULL until needed */
@@ -94,18 +96,23 @@ typedef struct message {
     plait_flat_value_t root;
     void *bytes; /* NULL where root is not a REF; else from plait_alloc_system, unless borrowed */
     size_t size;
-    bool borrowed; /* the bytes belong to whatever holds this message */
+    bool borrowed;          /* the bytes belong to whatever holds this message */
+    plait_bundle_t *bundle; /* the blocks that it lies in or refers to; NULL: none */
+    bool bundle_borrowed;   /* likewise */
 } message_t;
 
 void message_clear(message_t *message);
 
 /* ---- encode.c ---- */
 
+typedef struct sharing sharing_t;
+
 typedef struct encoder {
     module_state *state;
     plait_flat_writer_t writer;
-    table_t memo; /* object address -> value of its body; holds a reference to each */
-    bool alone;   /* the object whose container is opened next cannot be met again */
+    table_t memo;       /* object address -> value of its body; holds a reference to each */
+    bool alone;         /* the object whose container is opened next cannot be met again */
+    sharing_t *sharing; /* NULL: it does not share, see sharing.c */
 } encoder_t;
 
 void encoder_init(encoder_t *encoder, module_state *state);
@@ -140,14 +147,22 @@ void encoder_give(kept_encoder_t *kept, encoder_t *encoder);
 /* All of it in one: a message of its own for one object. */
 int encode_message(module_state *state, PyObject *object, message_t *message);
 
+/* ---- sharing.c ---- */
+
+extern PyType_Spec view_spec;
+
+/* After encoder_init: its messages go to another process and may lie in blocks. */
+void encoder_share(encoder_t *encoder);
+
 /* ---- decode.c ---- */
 
 typedef struct decoder {
     module_state *state;
     plait_flat_reader_t reader;
-    size_t budget;           /* see plait_flat_charge */
-    table_t memo;            /* offset of a shared body -> object; holds a reference to each */
-    struct open_tuple *open; /* shared tuples that are being filled, see decode.c */
+    size_t budget;                /* see plait_flat_charge */
+    const plait_bundle_t *bundle; /* the message's */
+    table_t memo;                 /* offset of a shared body -> object; holds a reference to each */
+    struct open_tuple *open;      /* shared tuples that are being filled, see decode.c */
 } decoder_t;
 
 int decoder_open(decoder_t *decoder, module_state *state, const message_t *message);
@@ -158,6 +173,14 @@ PyObject *decode_message(module_state *state, const message_t *message);
 /* The words of the message's root container, to be decoded one by one. 0, or -1 with an exception.
  */
 int decode_root(decoder_t *decoder, unsigned type, plait_flat_body_t *body);
+
+/* sharing.c. Whether a BUFFER is to be a view of its message's block, and that; a new reference, or
+ * NULL with an exception. */
+bool sharing_views(const decoder_t *decoder, const plait_flat_body_t *body);
+PyObject *sharing_view(decoder_t *decoder, const plait_flat_body_t *body);
+
+/* Likewise, the view that stands for a reference that the encoder has put instead of a BUFFER. */
+PyObject *sharing_resolve(decoder_t *decoder, PyObject *reference);
 
 /* ---- names.c: functions and classes by name ---- */
 
@@ -187,7 +210,8 @@ void shipment_release(shipment_t *shipment);
 
 /* A pool's memory of what it has shipped, in one interpreter. */
 typedef struct shipper shipper_t;
-shipper_t *shipper_new(module_state *state); /* NULL with an exception */
+shipper_t *shipper_new(module_state *state,
+                       bool share); /* to other processes; NULL with an exception */
 void shipper_free(shipper_t *shipper);
 
 /* For the arguments that travel with what it ships. */
@@ -320,6 +344,7 @@ typedef struct answer {
 typedef struct call {
     plait_task_t task; /* first: the scheduler knows this part only */
     pool_kind kind;
+    uint32_t retries;    /* process kind: how often it may yet be run again after a death */
     uint64_t sched_id;   /* of the scheduler it was submitted to */
     uint32_t fork_count; /* of its pool */
     PLAIT_ATOMIC(uint32_t) interrupted;
@@ -613,6 +638,7 @@ int raise_if_inherited(uint32_t fork_count, const char *what);
 typedef struct call_options {
     unsigned level;
     int64_t deadline; /* PLAIT_PRIM_FOREVER: none */
+    uint32_t retries; /* process kind: see call_t */
 } call_options_t;
 
 /* Sets the exception for what submitting answered. Always returns NULL. */

@@ -20,6 +20,7 @@ int decoder_open(decoder_t *decoder, module_state *state, const message_t *messa
     decoder->open = NULL;
     table_init(&decoder->memo);
     decoder->budget = 0;
+    decoder->bundle = message->bundle;
     if (message->bytes == NULL) {
         decoder->reader = (plait_flat_reader_t){.size = sizeof(plait_flat_header_t), /* no bodies */
                                                 .root = message->root};
@@ -385,6 +386,18 @@ static PyObject *decode_pickle(decoder_t *decoder, const plait_flat_body_t *body
     if (parts == NULL)
         return PyErr_Occurred() ? NULL : corrupt("an empty pickle");
     PyObject *buffers = PyTuple_GetSlice(parts, 1, PyTuple_GET_SIZE(parts));
+    for (Py_ssize_t index = 0; buffers != NULL && index < PyTuple_GET_SIZE(buffers); index++) {
+        PyObject *reference = PyTuple_GET_ITEM(buffers, index);
+        if (!PyTuple_Check(reference))
+            continue;
+        PyObject *view = sharing_resolve(decoder, reference);
+        if (view == NULL) {
+            Py_CLEAR(buffers);
+        } else {
+            PyTuple_SET_ITEM(buffers, index, view); /* a new tuple, nobody else's */
+            Py_DECREF(reference);
+        }
+    }
     PyObject *result = buffers == NULL ? NULL
                                        : PyObject_CallMethod(travel, "loads", "OO",
                                                              PyTuple_GET_ITEM(parts, 0), buffers);
@@ -427,10 +440,11 @@ static PyObject *decode_body(decoder_t *decoder, plait_flat_value_t value,
     case PLAIT_FLAT_BYTEARRAY:
         object = decode_bytearray(body);
         break;
-    case PLAIT_FLAT_BUFFER: /* a copy, as writable as the original: the message dies with the task
-                             */
-        object =
-            body->flags & PLAIT_FLAT_FLAG_READONLY ? decode_bytes(body) : decode_bytearray(body);
+    case PLAIT_FLAT_BUFFER: /* as writable as the original, and a copy where the message dies with
+                               the task */
+        object = sharing_views(decoder, body)             ? sharing_view(decoder, body)
+                 : body->flags & PLAIT_FLAT_FLAG_READONLY ? decode_bytes(body)
+                                                          : decode_bytearray(body);
         break;
     case PLAIT_FLAT_UUID:
         object = decode_uuid(body);

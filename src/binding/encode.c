@@ -13,8 +13,11 @@ static int encode_deeper(encoder_t *encoder, PyObject *object, bool alone,
 
 void message_clear(message_t *message)
 {
-    if (message->bytes != NULL && !message->borrowed)
+    bool in_block = message->bundle != NULL && message->bundle->has_message;
+    if (message->bytes != NULL && !message->borrowed && !in_block)
         plait_alloc_system.release(plait_alloc_system.context, message->bytes);
+    if (message->bundle != NULL && !message->bundle_borrowed)
+        plait_bundle_free(message->bundle);
     *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
 }
 
@@ -23,6 +26,7 @@ void message_clear(message_t *message)
 void encoder_init(encoder_t *encoder, module_state *state)
 {
     encoder->state = state;
+    encoder->sharing = NULL;
     table_init(&encoder->memo);
     plait_flat_writer_init(&encoder->writer, &plait_alloc_system, 0); /* allocates nothing yet */
 }
@@ -43,11 +47,15 @@ void encoder_fini(encoder_t *encoder)
     forget(encoder);
     table_fini(&encoder->memo);
     plait_flat_writer_fini(&encoder->writer);
+    if (encoder->sharing != NULL)
+        sharing_end(encoder);
 }
 
 void encoder_reset(encoder_t *encoder)
 {
     forget(encoder);
+    if (encoder->sharing != NULL)
+        sharing_reset(encoder);
     plait_flat_writer_reset(&encoder->writer);
 }
 
@@ -55,6 +63,8 @@ encoder_t *encoder_take(kept_encoder_t *kept, encoder_t *spare)
 {
     if (kept->taken) {
         encoder_init(spare, kept->encoder.state);
+        if (kept->encoder.sharing != NULL)
+            encoder_share(spare);
         return spare;
     }
     kept->taken = true;
@@ -71,9 +81,10 @@ void encoder_give(kept_encoder_t *kept, encoder_t *encoder)
     }
 }
 
-static int put_failed(int result)
+static int put_failed(encoder_t *encoder, int result)
 {
-    raise_core_error(result, "encoding a value");
+    if (encoder->sharing == NULL || sharing_refused(encoder->sharing) == 0)
+        raise_core_error(result, "encoding a value");
     return -1;
 }
 
@@ -129,7 +140,7 @@ static int encode_big_int(encoder_t *encoder, PyObject *object, int sign, plait_
         goto done;
     int result = plait_flat_put_bytes(&encoder->writer, PLAIT_FLAT_INT,
                                       sign < 0 ? PLAIT_FLAT_FLAG_NEGATIVE : 0, bytes, size, value);
-    status = result == PLAIT_OK ? 0 : put_failed(result);
+    status = result == PLAIT_OK ? 0 : put_failed(encoder, result);
 done:
     PyMem_Free(bytes);
     Py_DECREF(magnitude);
@@ -152,14 +163,14 @@ static int encode_float(encoder_t *encoder, PyObject *object, plait_flat_value_t
     double number = PyFloat_AS_DOUBLE(object); /* a NaN whose bits look like a tag */
     int result =
         plait_flat_put_bytes(&encoder->writer, PLAIT_FLAT_FLOAT, 0, &number, sizeof number, value);
-    return result == PLAIT_OK ? 0 : put_failed(result);
+    return result == PLAIT_OK ? 0 : put_failed(encoder, result);
 }
 
 static inline int encode_ascii(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
 {
     int result = plait_flat_put_ascii(&encoder->writer, PyUnicode_1BYTE_DATA(object),
                                       (size_t)PyUnicode_GET_LENGTH(object), value);
-    return result == PLAIT_OK ? 0 : put_failed(result);
+    return result == PLAIT_OK ? 0 : put_failed(encoder, result);
 }
 
 static int encode_text(encoder_t *encoder, PyObject *object, plait_flat_value_t *value)
@@ -170,14 +181,14 @@ static int encode_text(encoder_t *encoder, PyObject *object, plait_flat_value_t 
     int result =
         plait_flat_put_text(&encoder->writer, kind < 4 ? kind : PLAIT_FLAT_UCS4,
                             PyUnicode_DATA(object), (size_t)PyUnicode_GET_LENGTH(object), value);
-    return result == PLAIT_OK ? 0 : put_failed(result);
+    return result == PLAIT_OK ? 0 : put_failed(encoder, result);
 }
 
 int encode_bytes(encoder_t *encoder, unsigned type, const void *data, Py_ssize_t size,
                  plait_flat_value_t *value)
 {
     int result = plait_flat_put_bytes(&encoder->writer, type, 0, data, (size_t)size, value);
-    return result == PLAIT_OK ? 0 : put_failed(result);
+    return result == PLAIT_OK ? 0 : put_failed(encoder, result);
 }
 
 /* `references`: how many the object has if nothing in the graph but its container refers to it: one,
@@ -201,7 +212,7 @@ int open_container(encoder_t *encoder, PyObject *object, unsigned type, size_t w
 {
     int result = plait_flat_put_words(&encoder->writer, type, words, length, value);
     if (result != PLAIT_OK)
-        return put_failed(result);
+        return put_failed(encoder, result);
     return encoder->alone ? 0 : remember(encoder, object, *value);
 }
 
@@ -449,14 +460,18 @@ static int put_pickle_buffer(encoder_t *encoder, PyObject *pickle_buffer, plait_
     Py_DECREF(raw);
     if (status < 0)
         return -1;
+    if (sharing_refer(encoder, &view, value)) {
+        PyBuffer_Release(&view);
+        return 0;
+    }
     void *data = NULL;
     int result =
         plait_flat_put_buffer(&encoder->writer, view.readonly ? PLAIT_FLAT_FLAG_READONLY : 0,
                               (size_t)view.len, &data, value);
     if (result == PLAIT_OK && view.len > 0)
-        memcpy(data, view.buf, (size_t)view.len);
+        sharing_copy(encoder, data, view.buf, (size_t)view.len);
     PyBuffer_Release(&view);
-    return result == PLAIT_OK ? 0 : put_failed(result);
+    return result == PLAIT_OK ? 0 : put_failed(encoder, result);
 }
 
 /* travel.dumps(object) -> (pickle, [PickleBuffer, ...]) */
@@ -469,7 +484,7 @@ static int encode_pickle(encoder_t *encoder, PyObject *object, plait_flat_value_
     PyObject *buffers = PyTuple_GET_ITEM(pair, 1);
     size_t words = 1 + (size_t)PyList_GET_SIZE(buffers);
     int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_PICKLE, words, words, value);
-    int status = result == PLAIT_OK ? 0 : put_failed(result);
+    int status = result == PLAIT_OK ? 0 : put_failed(encoder, result);
     plait_flat_value_t part;
     if (status == 0)
         status = put_pickle_bytes(encoder, PyTuple_GET_ITEM(pair, 0), &part);
@@ -503,7 +518,7 @@ static int encode_call_natively(encoder_t *encoder, PyObject *const *args, Py_ss
 {
     size_t words = (size_t)count + 1;
     int result = plait_flat_put_words(&encoder->writer, PLAIT_FLAT_TUPLE, words, words, value);
-    int status = result == PLAIT_OK ? 0 : put_failed(result);
+    int status = result == PLAIT_OK ? 0 : put_failed(encoder, result);
     if (status == 0 && keyword_names != NULL)
         status = encode_item(encoder, keyword_names, *value, 0);
     for (Py_ssize_t index = 0; status == 0 && index < count; index++)
@@ -550,7 +565,7 @@ int encoder_finish_into(encoder_t *encoder, plait_flat_value_t root, message_t *
         result = plait_flat_finish(&encoder->writer, root, 0, &message->bytes, &message->size);
     }
     if (result == PLAIT_OK)
-        return 0;
+        return encoder->sharing == NULL ? 0 : sharing_finish(encoder, message);
     message->bytes = NULL;
     raise_core_error(result, "finishing a message");
     return -1;

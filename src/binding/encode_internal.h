@@ -28,4 +28,22 @@ int encode_bytes(encoder_t *encoder, unsigned type, const void *data, Py_ssize_t
 /* Keeps the object, and the value that its later references get. */
 int remember(encoder_t *encoder, PyObject *object, plait_flat_value_t value);
 
+/* ---- sharing.c; the first three only for encoders that share ---- */
+
+/* As encoder_reset and encoder_fini, before and after that of the writer. */
+void sharing_reset(encoder_t *encoder);
+void sharing_end(encoder_t *encoder);
+
+/* Adds the blocks to a message that the writer has just finished. 0, or -1 with an exception. */
+int sharing_finish(encoder_t *encoder, message_t *message);
+
+/* Where memory was refused: -1 with the exception that says how much. Else 0. */
+int sharing_refused(sharing_t *sharing);
+
+/* Puts a reference to a buffer that lies in a block, instead of its bytes. False: it does not. */
+bool sharing_refer(encoder_t *encoder, const Py_buffer *view, plait_flat_value_t *value);
+
+/* Copies a large buffer to its place in the message. */
+void sharing_copy(encoder_t *encoder, void *data, const void *bytes, size_t size);
+
 #endif

@@ -141,8 +141,9 @@ void answer_broken(pool_core_t *core, answer_t *answer)
     message_t *failure = &core->failure;
     void *copy = failure->bytes == NULL ? NULL : malloc(failure->size);
     if (copy != NULL)
-        answer->message = (message_t){failure->root, memcpy(copy, failure->bytes, failure->size),
-                                      failure->size, false};
+        answer->message = (message_t){.root = failure->root,
+                                      .bytes = memcpy(copy, failure->bytes, failure->size),
+                                      .size = failure->size};
     plait_prim_unlock(&core->lock);
 }
 

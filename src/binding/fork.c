@@ -79,6 +79,7 @@ static void keep_main_interpreter_only(void) {}
 static void after_fork(void)
 {
     plait_timer_after_fork();
+    plait_block_after_fork();
     if (plait_sched_after_fork())
         keep_main_interpreter_only();
 }

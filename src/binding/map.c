@@ -339,6 +339,7 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
         goto fail;
     }
     self->stream->level = options->call.level;
+    self->stream->retries = options->call.retries;
     int started = stream_start_deadline(self->stream, pool->core, options->call.deadline);
     if (started != PLAIT_OK) {
         raise_core_error(started, "giving a map a deadline");

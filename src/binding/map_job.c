@@ -40,6 +40,7 @@ stream_t *stream_new(void)
     plait_timer_init(&stream->timer, NULL);
     plait_atomic_init(&stream->signal, NULL);
     stream->level = PLAIT_LEVEL_NORMAL;
+    stream->retries = 0;
     stream->id = plait_task_next_id();
     plait_mailbox_init(&stream->grains);
     return stream;
@@ -291,6 +292,8 @@ static void send_left(worker_data_t *data, map_job_t *job, uint64_t place, PyObj
     grain_t *grain = grain_new(job->first + place, job->first + place + 1);
     encoder_t encoder;
     encoder_init(&encoder, data->state);
+    if (data->service != NULL)
+        encoder_share(&encoder);
     output_t output = {.encoder = &encoder};
     if (open_list(&output, 1) < 0 || put_result(&output, left, 0) < 0 ||
         encoder_finish(&encoder, output.list, &grain->answer.message) < 0)

@@ -20,6 +20,7 @@ typedef struct stream {
     PLAIT_ATOMIC(uint32_t) killed; /* processes that went on after the deadline */
     PLAIT_ATOMIC(call_t *) signal; /* to be told when something arrives: a reference, or NULL */
     unsigned level;                /* of its jobs */
+    uint32_t retries;              /* of each item, see call_t */
     uint64_t id;                   /* of all jobs: what workers learn of one holds for the next */
     plait_mailbox_t grains;
 } stream_t;

@@ -143,7 +143,7 @@ static PyObject *module_decode(PyObject *module, PyObject *bytes)
     void *copy = malloc((size_t)size + 1); /* aligned, as bytes need not be */
     if (copy == NULL)
         return PyErr_NoMemory();
-    message_t message = {0, memcpy(copy, data, (size_t)size), (size_t)size, false};
+    message_t message = {.bytes = memcpy(copy, data, (size_t)size), .size = (size_t)size};
     PyObject *root = decode_message(state_of_module(module), &message);
     message_clear(&message);
     if (root == NULL)
@@ -215,8 +215,9 @@ static int module_exec(PyObject *module)
     state->future_type = add_type(module, &future_spec);
     state->map_type = add_type(module, &map_spec);
     state->lines_type = add_type(module, &lines_spec);
+    state->view_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &view_spec, NULL);
     bool made = state->pool_type != NULL && state->future_type != NULL && state->map_type != NULL &&
-                state->lines_type != NULL;
+                state->lines_type != NULL && state->view_type != NULL;
     return made ? 0 : -1;
 }
 
@@ -227,6 +228,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     Py_VISIT(state->future_type);
     Py_VISIT(state->map_type);
     Py_VISIT(state->lines_type);
+    Py_VISIT(state->view_type);
     Py_VISIT(state->sys);
     Py_VISIT(state->future_class);
     Py_VISIT(state->broken_class);
@@ -243,6 +245,7 @@ static int module_clear(PyObject *module)
     Py_CLEAR(state->future_type);
     Py_CLEAR(state->map_type);
     Py_CLEAR(state->lines_type);
+    Py_CLEAR(state->view_type);
     Py_CLEAR(state->sys);
     Py_CLEAR(state->future_class);
     Py_CLEAR(state->broken_class);

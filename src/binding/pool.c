@@ -241,7 +241,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     core->name_prefix = strdup(prefix);
     if (core->name_prefix == NULL)
         return PyErr_NoMemory();
-    self->shipper = shipper_new(state);
+    self->shipper = shipper_new(state, core->kind == KIND_PROCESS);
     if (self->shipper == NULL || open_initializer(core, self, state, args[4], args[5]) < 0)
         return NULL;
     if (core->kind != KIND_THREAD && encode_message(state, args[3], &core->setup) < 0)
@@ -311,16 +311,30 @@ static int level_from_priority(PyObject *priority, unsigned *level)
     return 0;
 }
 
-/* An Options of plait._options: (priority, deadline in seconds from now or None). */
+static int retries_from_int(PyObject *number, uint32_t *retries)
+{
+    long value = PyLong_AsLong(number);
+    if (value == -1 && PyErr_Occurred())
+        return -1;
+    if (value < 0 || value > INT32_MAX) {
+        PyErr_Format(PyExc_ValueError, "retries cannot be %ld", value);
+        return -1;
+    }
+    *retries = (uint32_t)value;
+    return 0;
+}
+
+/* An Options of plait._options: (priority, deadline in seconds from now or None, retries). */
 static int options_from_tuple(PyObject *tuple, call_options_t *options)
 {
-    if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 2) {
+    if (!PyTuple_Check(tuple) || PyTuple_GET_SIZE(tuple) != 3) {
         PyErr_SetString(PyExc_TypeError, "expected a plait._options.Options");
         return -1;
     }
-    return deadline_from_timeout(PyTuple_GET_ITEM(tuple, 1), &options->deadline) < 0
-               ? -1
-               : level_from_priority(PyTuple_GET_ITEM(tuple, 0), &options->level);
+    if (deadline_from_timeout(PyTuple_GET_ITEM(tuple, 1), &options->deadline) < 0 ||
+        retries_from_int(PyTuple_GET_ITEM(tuple, 2), &options->retries) < 0)
+        return -1;
+    return level_from_priority(PyTuple_GET_ITEM(tuple, 0), &options->level);
 }
 
 /* To the scheduler; the future of the call, whose reference is the caller's until then. */
@@ -379,6 +393,7 @@ static PyObject *pool_submit_with(PyObject *object, PyTypeObject *type, PyObject
     call_t *call = make_call(state, self, args + 1, count - 1, names);
     if (call == NULL)
         return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
+    call->retries = options.retries;
     call->sched_id = plait_sched_id(self->core->sched); /* the timer may look for it at once */
     int result = deadline_start(call, options.deadline);
     if (result == PLAIT_OK)
@@ -410,7 +425,7 @@ static PyObject *pool_attach(PyObject *object, PyTypeObject *type, PyObject *con
         return PyErr_Format(PyExc_RuntimeError,
                             "a pool of threads serves its own interpreter only: "
                             "use kind='interpreter' to share a pool");
-    self->shipper = shipper_new(state_of_type(type));
+    self->shipper = shipper_new(state_of_type(type), self->core->kind == KIND_PROCESS);
     if (self->shipper == NULL)
         return NULL;
     Py_RETURN_NONE;

@@ -122,7 +122,7 @@ static void send(service_t *service, plait_letter_t *letter)
     /* Blocks while the parent takes something large away. */
     Py_BEGIN_ALLOW_THREADS
     do
-        result = plait_wire_send_spsc(&service->channel.replies, letter);
+        result = plait_wire_send_spsc(&service->channel.replies, service->channel.socket, letter);
     while (result == PLAIT_INTERRUPTED);
     Py_END_ALLOW_THREADS
     if (result != PLAIT_OK)
@@ -136,6 +136,7 @@ static void reply(service_t *service, plait_letter_t *letter, const message_t *m
     letter->words[ANSWER_ROOT] = message->root;
     if (message->bytes != NULL)
         letter->blobs[0] = (plait_blob_t){message->bytes, message->size};
+    letter->bundles[0] = message->bundle;
     send(service, letter);
 }
 
@@ -173,7 +174,12 @@ void service_visit(service_t *service, visit_t visit, const message_t *arguments
 
 static message_t message_in(const plait_letter_t *letter, int blob, uint64_t root)
 {
-    return (message_t){root, letter->blobs[blob].bytes, letter->blobs[blob].size, true};
+    return (message_t){.root = root,
+                       .bytes = letter->blobs[blob].bytes,
+                       .size = letter->blobs[blob].size,
+                       .borrowed = true,
+                       .bundle_borrowed = true,
+                       .bundle = letter->bundles[blob]};
 }
 
 /* Keeps a message for the requests that follow, in place of the one before. */
@@ -181,9 +187,10 @@ static void keep(message_t *kept, plait_letter_t *letter, int blob, uint64_t roo
 {
     message_clear(kept);
     *kept = message_in(letter, blob, root);
-    kept->borrowed = false;
+    kept->borrowed = kept->bundle_borrowed = false;
+    letter->bundles[blob] = NULL; /* taken away */
     if (!letter->in_ring[blob]) {
-        letter->blobs[blob].bytes = NULL; /* taken away */
+        letter->blobs[blob].bytes = NULL; /* likewise */
         return;
     }
     kept->bytes = malloc(kept->size);
@@ -301,13 +308,16 @@ static bool next_request(service_t *service, plait_letter_t *letter)
     for (;;) {
         int result;
         Py_BEGIN_ALLOW_THREADS
-        result =
-            plait_wire_receive_spsc(&service->channel.requests, false, PLAIT_PRIM_FOREVER, letter);
+        result = plait_wire_receive_spsc(&service->channel.requests, service->channel.socket, false,
+                                         PLAIT_PRIM_FOREVER, letter);
         Py_END_ALLOW_THREADS
         if (result == PLAIT_OK)
             return letter->type != REQUEST_END;
-        if (result == PLAIT_NOMEM)
-            Py_FatalError("plait: no memory for a request of the parent process");
+        if (result == PLAIT_NOMEM) { /* another child may have room: this one has not begun it */
+            service->number = letter->number; /* what it prints at its end belongs to this */
+            Py_FatalError(
+                "plait: no memory or no file descriptor for a request of the parent process");
+        }
         if (result != PLAIT_INTERRUPTED)
             Py_FatalError("plait: the channel to the parent process is damaged");
         if (PyErr_CheckSignals() < 0) /* a handler that some task has left behind */

@@ -289,13 +289,15 @@ static check_t *take_fingerprint(module_state *state, PyObject *callable, size_t
 
 /* ---- the shipper ---- */
 
-shipper_t *shipper_new(module_state *state)
+shipper_t *shipper_new(module_state *state, bool share)
 {
     shipper_t *shipper = PyMem_Calloc(1, sizeof *shipper);
     if (shipper == NULL)
         PyErr_NoMemory();
     else
         encoder_init(&shipper->encoder.encoder, state);
+    if (shipper != NULL && share)
+        encoder_share(&shipper->encoder.encoder);
     return shipper;
 }
 

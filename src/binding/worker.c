@@ -41,6 +41,8 @@ int worker_find_state(worker_data_t *data)
         return -1;
     data->state = state_of_module(data->module);
     encoder_init(&data->encoder.encoder, data->state);
+    if (data->service != NULL)
+        encoder_share(&data->encoder.encoder);
     data->interpreter = PyInterpreterState_Get();
     data->thread_state = PyThreadState_Get();
     data->thread_id = PyThread_get_thread_ident();

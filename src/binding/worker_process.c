@@ -38,11 +38,22 @@ static plait_blob_t blob_of(const message_t *message)
     return (plait_blob_t){message->bytes, message->bytes == NULL ? 0 : message->size};
 }
 
+/* Makes a message a letter's blob, with its blocks; it stays the caller's. */
+static void put_message(plait_letter_t *letter, int blob, const message_t *message)
+{
+    letter->blobs[blob] = blob_of(message);
+    letter->bundles[blob] = message->bundle;
+}
+
 /* Takes a blob away from its letter. */
 static message_t message_of(plait_letter_t *letter, int blob, uint64_t root)
 {
-    message_t message = {root, letter->blobs[blob].bytes, letter->blobs[blob].size, false};
+    message_t message = {.root = root,
+                         .bytes = letter->blobs[blob].bytes,
+                         .size = letter->blobs[blob].size,
+                         .bundle = letter->bundles[blob]};
     letter->blobs[blob].bytes = NULL;
+    letter->bundles[blob] = NULL;
     if (message.bytes == NULL && plait_flat_is_ref(root))
         message.root = plait_flat_const(PLAIT_FLAT_NONE); /* nonsense: refers to nothing */
     return message;
@@ -52,7 +63,8 @@ static int send(process_t *process, const plait_letter_t *letter)
 {
     int result;
     do
-        result = plait_wire_send_spsc(&process->child.channel.requests, letter);
+        result = plait_wire_send_spsc(&process->child.channel.requests,
+                                      process->child.channel.socket, letter);
     while (result == PLAIT_INTERRUPTED);
     return result;
 }
@@ -81,7 +93,8 @@ static int receive_any(process_t *process, plait_letter_t *letter)
     int result;
     plait_ring_t *ring = &process->child.channel.replies;
     do
-        result = plait_wire_receive_spsc(ring, true, plait_prim_now() + LOOK, letter);
+        result = plait_wire_receive_spsc(ring, process->child.channel.socket, true,
+                                         plait_prim_now() + LOOK, letter);
     while (result == PLAIT_INTERRUPTED || result == PLAIT_TIMEOUT);
     if (result == PLAIT_OK && letter->number != process->request) {
         plait_wire_finish_spsc(ring, letter);
@@ -398,9 +411,8 @@ static int ask(worker_data_t *data, call_t *call)
 {
     process_t *process = data->process;
     shipment_t *function = call->flat.function;
-    plait_letter_t letter = {.type = REQUEST_CALL,
-                             .words[CALL_ROOT] = call->flat.arguments.root,
-                             .blobs[1] = blob_of(&call->flat.arguments)};
+    plait_letter_t letter = {.type = REQUEST_CALL, .words[CALL_ROOT] = call->flat.arguments.root};
+    put_message(&letter, 1, &call->flat.arguments);
     put_function(process, function, &letter);
     int result = send_context(process, call->flat.context, &letter);
     if (result == PLAIT_OK)
@@ -427,6 +439,18 @@ static bool may_begin_again(worker_data_t *data, int result, unsigned *attempts)
     return true;
 }
 
+/* Whether a child's death is to be followed by another run, which uses up one of `retries`. Nobody
+ * wants another of what was interrupted, by its deadline perhaps; that comes before the kill. */
+static bool may_retry(worker_data_t *data, call_t *current, int result, uint32_t *retries)
+{
+    if (result == PLAIT_NOMEM || *retries == 0 || is_marked(data, current) ||
+        plait_atomic_load_seq_cst(&data->core->interrupted))
+        return false;
+    --*retries;
+    bury(data, result == PLAIT_CLOSED ? PLAIT_PRIM_FOREVER : 0);
+    return true;
+}
+
 static void run(plait_worker_t *worker, plait_task_t *task)
 {
     worker_data_t *data = plait_worker_data(worker);
@@ -439,7 +463,8 @@ static void run(plait_worker_t *worker, plait_task_t *task)
             break;
         }
         result = ask(data, call);
-    } while (result != PLAIT_OK && may_begin_again(data, result, &attempts));
+    } while (result != PLAIT_OK && (may_begin_again(data, result, &attempts) ||
+                                    may_retry(data, call, result, &call->retries)));
     if (data->process->alive && result != PLAIT_OK)
         answer_failed(data, result, call->flat.function->name, &call->answer);
     end(data);
@@ -454,6 +479,8 @@ static void run(plait_worker_t *worker, plait_task_t *task)
 typedef struct stretch {
     map_job_t *job;
     uint64_t next, high; /* items before next are answered */
+    uint64_t retried;    /* the item that was last run again */
+    uint32_t retries;    /* how often it still may be */
 } stretch_t;
 
 static void push_grain(stretch_t *stretch, uint64_t high, answer_t *answer)
@@ -476,7 +503,7 @@ static int send_items(process_t *process, stretch_t *stretch)
     letter.words[CALL_FLAGS] |= job->star ? FLAG_STAR : 0;
     if (process->items_stream != job->stream->id || process->items_first != job->first) {
         letter.words[CALL_FLAGS] |= FLAG_ITEMS;
-        letter.blobs[1] = blob_of(&job->items);
+        put_message(&letter, 1, &job->items);
         process->items_stream = job->stream->id;
         process->items_first = job->first;
     }
@@ -530,12 +557,23 @@ static void save_desk(process_t *process, stretch_t *stretch)
                                   .root = plait__flat_ref(sizeof header)};
     memcpy(copy, &header, sizeof header);
     answer_t answer = {.outcome = OUTCOME_VALUE,
-                       .message = {header.root, copy, (size_t)used, false}};
+                       .message = {.root = header.root, .bytes = copy, .size = (size_t)used}};
     push_grain(stretch, finished, &answer);
 }
 
-/* The item that ran fails, those before it do not. */
-static void items_failed(worker_data_t *data, stretch_t *stretch, int result)
+/* Likewise, for the item that ran. */
+static bool may_retry_item(worker_data_t *data, stretch_t *stretch, int result)
+{
+    stream_t *stream = stretch->job->stream;
+    if (stretch->retried != stretch->next)
+        stretch->retries = stream->retries;
+    stretch->retried = stretch->next;
+    return plait_atomic_load_seq_cst(&stream->cancelled) == 0 &&
+           may_retry(data, items_of(data), result, &stretch->retries);
+}
+
+/* The item that ran fails, those before it do not. True: it is to be run again instead. */
+static bool items_failed(worker_data_t *data, stretch_t *stretch, int result)
 {
     answer_t failed = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
     if (result == PLAIT_CLOSED)
@@ -543,15 +581,18 @@ static void items_failed(worker_data_t *data, stretch_t *stretch, int result)
     if (result == PLAIT_NOMEM || stretch->next == stretch->high)
         bury(data, 0); /* what it still sends has no place here; or it ended when all was done */
     if (stretch->next == stretch->high)
-        return;
+        return false;
+    if (may_retry_item(data, stretch, result))
+        return true;
     answer_failed(data, result, stretch->job->function->name, &failed);
     push_grain(stretch, stretch->next + 1, &failed);
+    return false;
 }
 
 static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t low, uint64_t high)
 {
     worker_data_t *data = plait_worker_data(worker);
-    stretch_t stretch = {(map_job_t *)base, low, high};
+    stretch_t stretch = {(map_job_t *)base, low, high, .retried = UINT64_MAX};
     unsigned attempts = 0;
     int result = PLAIT_EMPTY;
     data->items_expired = &stretch.job->stream->expired;
@@ -560,15 +601,14 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t lo
         if (begin(worker, data, items_of(data)) < 0) {
             answer_t broken = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
             answer_broken(data->core, &broken);
-            push_grain(&stretch, low + 1, &broken);
+            push_grain(&stretch, stretch.next + 1, &broken);
             break;
         }
         result = send_items(data->process, &stretch);
         while (result == PLAIT_OK)
             result = take_grain(data, &stretch);
-    } while (result != PLAIT_EMPTY && may_begin_again(data, result, &attempts));
-    if (data->process->alive && result != PLAIT_EMPTY)
-        items_failed(data, &stretch, result);
+    } while (result != PLAIT_EMPTY &&
+             (may_begin_again(data, result, &attempts) || items_failed(data, &stretch, result)));
     end(data);
     return stretch.next - low;
 }

@@ -20,6 +20,13 @@ static void lay_out(plait_channel_t *channel)
     channel->desk = base + RINGS_AT + 2 * PLAIT_CHANNEL_RING;
 }
 
+static void close_sockets(plait_channel_t *channel)
+{
+    plait_prim_descriptor_close(channel->socket);
+    if (channel->other_socket >= 0)
+        plait_channel_handed_over(channel);
+}
+
 int plait_channel_create(plait_channel_t *channel)
 {
     int result = plait_prim_map_create(&channel->map, SIZE, true);
@@ -30,14 +37,42 @@ int plait_channel_create(plait_channel_t *channel)
     channel->shared->version = PLAIT_CHANNEL_VERSION;
     channel->shared->size = SIZE;
     channel->shared->parent = plait_prim_process_id();
-    return PLAIT_OK;
+    int sockets[2];
+    result = plait_prim_socket_pair(sockets);
+    if (result == PLAIT_OK) {
+        channel->socket = sockets[0];
+        channel->other_socket = sockets[1];
+        result = plait_prim_socket_send(channel->socket, &channel->map.descriptor, 1);
+        if (result == PLAIT_OK)
+            return PLAIT_OK;
+        close_sockets(channel);
+    }
+    plait_prim_map_close(&channel->map);
+    return result;
 }
 
-int plait_channel_open(plait_channel_t *channel, int descriptor)
+void plait_channel_handed_over(plait_channel_t *channel)
 {
-    int result = plait_prim_map_open(&channel->map, descriptor, SIZE);
-    if (result != PLAIT_OK)
+    plait_prim_descriptor_close(channel->other_socket);
+    channel->other_socket = -1;
+}
+
+int plait_channel_open(plait_channel_t *channel, int socket)
+{
+    int descriptor;
+    channel->socket = socket;
+    channel->other_socket = -1;
+    plait_prim_descriptor_keep(socket);
+    int result = plait_prim_socket_receive(socket, &descriptor, 1);
+    if (result == PLAIT_OK) {
+        result = plait_prim_map_open(&channel->map, descriptor, SIZE);
+        if (result != PLAIT_OK)
+            plait_prim_descriptor_close(descriptor);
+    }
+    if (result != PLAIT_OK) {
+        close_sockets(channel);
         return result;
+    }
     lay_out(channel);
     if (channel->shared->magic == PLAIT_CHANNEL_MAGIC &&
         channel->shared->version == PLAIT_CHANNEL_VERSION && channel->shared->size == SIZE)
@@ -48,6 +83,7 @@ int plait_channel_open(plait_channel_t *channel, int descriptor)
 
 void plait_channel_close(plait_channel_t *channel)
 {
+    close_sockets(channel);
     plait_prim_map_close(&channel->map);
 }
 

@@ -2,8 +2,9 @@
  * on which the child prepares what must survive it.
  *
  * One map of memory with fixed-width fields and offsets that follow from constants; magic, version
- * and size come first and are checked by the child. Each child has a channel of its own, so that one
- * that dies, or writes nonsense, can spoil nobody else's.
+ * and size come first and are checked by the child. A pair of sockets goes with it, for descriptors:
+ * the map's own, which the child gets first, and those of blocks. Each child has a channel of its own,
+ * so that one that dies, or writes nonsense, can spoil nobody else's.
  * Design: docs/design/process.md
  */
 #ifndef PLAIT_CORE_CHANNEL_H
@@ -12,7 +13,7 @@
 #include "core/ring.h"
 
 #define PLAIT_CHANNEL_MAGIC UINT32_C(0x6e616863) /* "chan" */
-#define PLAIT_CHANNEL_VERSION 1
+#define PLAIT_CHANNEL_VERSION 2
 
 #define PLAIT_CHANNEL_RING ((uint64_t)1 << 18) /* bytes, in each direction */
 #define PLAIT_CHANNEL_DESK ((uint64_t)1 << 20)
@@ -48,15 +49,21 @@ typedef struct plait_channel {
     plait_ring_t requests;
     plait_ring_t replies;
     unsigned char *desk; /* PLAIT_CHANNEL_DESK bytes */
+    int socket;          /* this side's end of what blocks travel over */
+    int other_socket;    /* the child's, in the parent, until the child has it; else -1 */
 } plait_channel_t;
 
 /* The parent: a channel of its own memory; PLAIT_OK, or PLAIT_NOMEM or PLAIT_SYSTEM. Owner: the
  * caller, until close. */
 int plait_channel_create(plait_channel_t *channel);
 
-/* The child, once: the channel behind a descriptor that it inherited. PLAIT_CORRUPT where it is
- * none, or of another version. */
-int plait_channel_open(plait_channel_t *channel, int descriptor);
+/* The parent: the child has its end of the socket now. */
+void plait_channel_handed_over(plait_channel_t *channel);
+
+/* The child, once: the channel behind the socket that it inherited, which is taken over whatever
+ * happens; the map's descriptor comes over it first. PLAIT_CORRUPT where it is none, or of another
+ * version. */
+int plait_channel_open(plait_channel_t *channel, int socket);
 
 void plait_channel_close(plait_channel_t *channel);
 

@@ -22,9 +22,10 @@ int plait_child_start(plait_child_t *child, const char *program, const char *con
     if (result != PLAIT_OK)
         return result;
     result =
-        plait_prim_child_start(&child->process, program, arguments, child->channel.map.descriptor);
+        plait_prim_child_start(&child->process, program, arguments, child->channel.other_socket);
     if (result != PLAIT_OK)
         goto fail_channel;
+    plait_channel_handed_over(&child->channel);
     result = plait_prim_thread_start(&child->watcher, watch, child, "plait-watch", WATCHER_STACK);
     if (result == PLAIT_OK)
         return PLAIT_OK;

@@ -77,8 +77,9 @@ void plait_prim_unlock(plait_prim_lock_t *lock);
 
 typedef struct plait_prim_map {
     void *base;
-    size_t size;    /* a multiple of the page size */
-    int descriptor; /* -1 for private memory */
+    size_t size;      /* a multiple of the page size, but for drafts and what is sealed */
+    int descriptor;   /* -1 for private memory */
+    bool large_pages; /* a draft's: what was added last has such */
 } plait_prim_map_t;
 
 /* Reserves `size` bytes (rounded up) of zeroed memory, committed as it is touched. `shared`: backed
@@ -93,6 +94,63 @@ int plait_prim_map_open(plait_prim_map_t *map, int descriptor, size_t size);
 int plait_prim_map_discard(plait_prim_map_t *map, size_t offset, size_t size);
 
 void plait_prim_map_close(plait_prim_map_t *map);
+
+/* ---- sealed maps: written once, then read by several processes ---- */
+
+/* A draft of `size` bytes: a shared map that is written before others may have it. Every page of it
+ * is there, so that touching it cannot fail. PLAIT_NOMEM: there is no memory for so much; PLAIT_FULL:
+ * no descriptor. Owner: the caller, until it is closed as any map. Its size is exact. */
+int plait_prim_draft_create(plait_prim_map_t *map, size_t size);
+
+/* Makes it as long at least; it may move. Where that fails it stays as it is. */
+int plait_prim_draft_resize(plait_prim_map_t *map, size_t size);
+
+/* memcpy to a place in it, without a fault for every page of that where it can be helped. */
+void plait_prim_draft_write(const plait_prim_map_t *map, void *at, const void *bytes, size_t size);
+
+/* Cuts it to `size` bytes, which nobody can change from now on: the map is a private one instead,
+ * elsewhere, and what is written to that is seen by this process alone. Where it fails the draft is
+ * gone. */
+int plait_prim_draft_seal(plait_prim_map_t *map, size_t size);
+
+/* Maps what another process has sealed, privately. PLAIT_CORRUPT where the descriptor's memory is not
+ * sealed or not all there; then, and on other errors, the descriptor stays the caller's. */
+int plait_prim_sealed_open(plait_prim_map_t *map, int descriptor);
+
+/* Whether this process has written nothing to these bytes of such a map, as far as the system can
+ * tell. Takes time in proportion to their pages. */
+bool plait_prim_sealed_is_unchanged(const void *at, size_t size);
+
+/* Closes the descriptor and keeps the map. */
+void plait_prim_map_forget_descriptor(plait_prim_map_t *map);
+
+/* ---- descriptors ---- */
+
+/* How many this process may have. */
+int plait_prim_descriptor_limit(void);
+
+/* Another for the same file, the caller's, or -1. */
+int plait_prim_descriptor_copy(int descriptor);
+
+void plait_prim_descriptor_close(int descriptor);
+
+/* Keeps one that was inherited from what this process runs in its turn. */
+void plait_prim_descriptor_keep(int descriptor);
+
+#define PLAIT_PRIM_DESCRIPTORS_MAX 250
+
+/* Two ends, one for a child; both the caller's. PLAIT_OK, PLAIT_NOMEM or PLAIT_SYSTEM. */
+int plait_prim_socket_pair(int sockets[2]);
+
+/* Sends copies of descriptors, in one message. Blocks while the other end has many messages to take:
+ * PLAIT_OK, PLAIT_CLOSED where it is gone, PLAIT_SYSTEM. */
+int plait_prim_socket_send(int socket, const int *descriptors, unsigned count);
+
+/* Takes the next message, which must be there and have so many; the caller's. Never blocks.
+ * PLAIT_CORRUPT where it is not so; PLAIT_NOMEM where this process can have no more of them. */
+int plait_prim_socket_receive(int socket, int *descriptors, unsigned count);
+
+/* ---- filling memory ---- */
 
 /* From this size on, plait_prim_expect_filling is worth its system call. */
 #define PLAIT_PRIM_LARGE ((size_t)8 << 20)

@@ -55,7 +55,7 @@ static int send_letter(plait_ring_t *ring, uint64_t number)
         letter.blobs[index] = (plait_blob_t){malloc(size + 1), size};
         memset(letter.blobs[index].bytes, (int)((number + (uint64_t)index) & 255), size);
     }
-    int result = plait_wire_send_spsc(ring, &letter);
+    int result = plait_wire_send_spsc(ring, -1, &letter);
     for (int index = 0; index < PLAIT_LETTER_BLOBS; index++)
         free(letter.blobs[index].bytes);
     return result;
@@ -74,7 +74,7 @@ static void check_blob(const plait_blob_t *blob, uint64_t number, int index)
 static int receive_letter(plait_ring_t *ring, uint64_t number)
 {
     plait_letter_t letter;
-    int result = plait_wire_receive_spsc(ring, number % 2 == 0, PLAIT_PRIM_FOREVER, &letter);
+    int result = plait_wire_receive_spsc(ring, -1, number % 2 == 0, PLAIT_PRIM_FOREVER, &letter);
     if (result != PLAIT_OK)
         return result;
     CHECK_EQ(letter.type, number % 9);
@@ -178,7 +178,7 @@ TEST(nonsense_in_records)
         plait_ring_abandon(&out);
         for (int i = 0; i < 6; i++) {
             plait_letter_t letter;
-            int result = plait_wire_receive_spsc(&out, round % 2 == 0, 0, &letter);
+            int result = plait_wire_receive_spsc(&out, -1, round % 2 == 0, 0, &letter);
             if (result == PLAIT_OK)
                 plait_wire_finish_spsc(&out, &letter);
             else

@@ -399,9 +399,12 @@ def test_other_misuse(kind):
     ):
         with pytest.raises(RuntimeError, match="not initialised"):
             action()
-    for options in (0, (), (0, None, 1), ("0", None), (0, "1")):
+    wrong = (0, (), (0, None), (0, None, 0, 1), ("0", None, 0), (0, "1", 0), (0, None, "0"))
+    for options in wrong:
         with pytest.raises(TypeError):
             half._submit_with(options, jobs.double, 1)
+    with pytest.raises(ValueError, match="retries cannot be -1"):
+        half._submit_with((0, None, -1), jobs.double, 1)
     half._close(True)
     half._join()
     with plait.Pool(1, kind=kind) as pool:

@@ -1,0 +1,118 @@
+/* prim/linux/socket: how descriptors get from one process to another.
+ *
+ * A pair of sockets that keep messages apart; each message carries descriptors and nothing else.
+ * What is on its way belongs to the socket and goes with it, so a process that dies leaves none. One
+ * thread at a time for each end and direction. Design: docs/design/prim.md
+ */
+#define _GNU_SOURCE
+#include "prim/prim.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+/* How long a full system is left alone, in ms. */
+#define NAP 1
+
+/* Room for the most descriptors that a message can have. */
+typedef union control {
+    struct cmsghdr head; /* aligns it */
+    char bytes[CMSG_SPACE(sizeof(int) * PLAIT_PRIM_DESCRIPTORS_MAX)];
+} control_t;
+
+int plait_prim_socket_pair(int sockets[2])
+{
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, sockets) == 0)
+        return PLAIT_OK;
+    return errno == ENOMEM || errno == ENOBUFS ? PLAIT_NOMEM : PLAIT_SYSTEM;
+}
+
+int plait_prim_descriptor_copy(int descriptor)
+{
+    return fcntl(descriptor, F_DUPFD_CLOEXEC, 0);
+}
+
+void plait_prim_descriptor_close(int descriptor)
+{
+    close(descriptor);
+}
+
+void plait_prim_descriptor_keep(int descriptor)
+{
+    fcntl(descriptor, F_SETFD, FD_CLOEXEC);
+}
+
+int plait_prim_socket_send(int socket, const int *descriptors, unsigned count)
+{
+    control_t control;
+    char byte = 0;
+    struct iovec text = {&byte, 1};
+    struct msghdr message = {.msg_iov = &text,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = CMSG_SPACE(sizeof(int) * count)};
+    if (count == 0 || count > PLAIT_PRIM_DESCRIPTORS_MAX)
+        return PLAIT_INVALID;
+    memset(&control, 0, sizeof control);
+    struct cmsghdr *head = CMSG_FIRSTHDR(&message);
+    *head = (struct cmsghdr){.cmsg_len = CMSG_LEN(sizeof(int) * count),
+                             .cmsg_level = SOL_SOCKET,
+                             .cmsg_type = SCM_RIGHTS};
+    memcpy(CMSG_DATA(head), descriptors, sizeof(int) * count);
+    for (;;) {
+        if (sendmsg(socket, &message, MSG_NOSIGNAL) == 1)
+            return PLAIT_OK;
+        if (errno == ETOOMANYREFS || errno == ENOBUFS || errno == ENOMEM) {
+            /* until some have arrived, or nobody is there who could take them */
+            struct pollfd end = {.fd = socket};
+            if (poll(&end, 1, NAP) > 0)
+                return PLAIT_CLOSED;
+        } else if (errno != EINTR) {
+            return errno == EPIPE || errno == ECONNRESET ? PLAIT_CLOSED : PLAIT_SYSTEM;
+        }
+    }
+}
+
+/* Those that came in a message, and how many: closed again if that is not what was expected. */
+static int take_descriptors(struct msghdr *message, int *descriptors, unsigned count)
+{
+    int code = message->msg_flags & MSG_CTRUNC ? PLAIT_NOMEM : PLAIT_CORRUPT;
+    for (struct cmsghdr *head = CMSG_FIRSTHDR(message); head != NULL;
+         head = CMSG_NXTHDR(message, head)) {
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t came = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        const unsigned char *data = CMSG_DATA(head);
+        if (code == PLAIT_CORRUPT && came == count) { /* a message has one such part at most */
+            memcpy(descriptors, data, sizeof(int) * count);
+            return PLAIT_OK;
+        }
+        for (size_t index = 0; index < came; index++) {
+            int descriptor;
+            memcpy(&descriptor, data + index * sizeof descriptor, sizeof descriptor);
+            close(descriptor);
+        }
+    }
+    return code;
+}
+
+int plait_prim_socket_receive(int socket, int *descriptors, unsigned count)
+{
+    control_t control;
+    char byte;
+    struct iovec text = {&byte, 1};
+    struct msghdr message = {.msg_iov = &text,
+                             .msg_iovlen = 1,
+                             .msg_control = &control,
+                             .msg_controllen = sizeof control};
+    ssize_t got;
+    if (count == 0 || count > PLAIT_PRIM_DESCRIPTORS_MAX)
+        return PLAIT_CORRUPT;
+    do
+        got = recvmsg(socket, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    while (got < 0 && errno == EINTR);
+    return got == 1 ? take_descriptors(&message, descriptors, count) : PLAIT_CORRUPT;
+}
