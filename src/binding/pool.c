@@ -169,9 +169,10 @@ static int open_initializer(pool_core_t *core, pool_object *self, module_state *
 
 PyDoc_STRVAR(
     open_doc,
-    "_open($self, kind, workers, prefix, setup, initializer, initargs, program, /)\n--\n\n"
-    "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. program: the command\n"
-    "that starts a child. No worker is started yet.");
+    "_open($self, kind, workers, prefix, setup, initializer, initargs, process, /)\n--\n\n"
+    "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. process: for that kind\n"
+    "(the command that starts a child, as bytes; how many tasks one child runs, 0 for any number;\n"
+    "whether one that ran out of memory is replaced). No worker is started yet.");
 
 static pool_kind kind_of_name(const char *name)
 {
@@ -180,11 +181,9 @@ static pool_kind kind_of_name(const char *name)
                                               : KIND_PROCESS;
 }
 
-/* Process kind: copies of the command's parts (bytes), which need no interpreter. */
+/* Copies of the command's parts (bytes), which need no interpreter. */
 static int open_program(pool_core_t *core, PyObject *program)
 {
-    if (core->kind != KIND_PROCESS)
-        return 0;
     Py_ssize_t count = PyTuple_Check(program) ? PyTuple_GET_SIZE(program) : 0;
     if (count == 0) {
         PyErr_SetString(PyExc_TypeError, "expected a command as a tuple of bytes");
@@ -203,6 +202,20 @@ static int open_program(pool_core_t *core, PyObject *program)
         return 0;
     PyErr_NoMemory();
     return -1;
+}
+
+static int open_process(pool_core_t *core, PyObject *process)
+{
+    PyObject *program;
+    unsigned long long tasks;
+    int replaces;
+    if (core->kind != KIND_PROCESS)
+        return 0;
+    if (!PyArg_ParseTuple(process, "OKp:_open", &program, &tasks, &replaces))
+        return -1;
+    core->max_tasks = tasks;
+    core->replaces = replaces;
+    return open_program(core, program);
 }
 
 static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const *args,
@@ -246,7 +259,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
         return NULL;
     if (core->kind != KIND_THREAD && encode_message(state, args[3], &core->setup) < 0)
         return NULL;
-    if (open_program(core, args[6]) < 0)
+    if (open_process(core, args[6]) < 0)
         return NULL;
     output_take_streams(state, false);
     Py_RETURN_NONE;
