@@ -53,8 +53,8 @@ def choose(kind: str, limits: Sequence[str] = ()) -> tuple[str, str]:
     """
     if limits and kind in ("thread", "interpreter"):
         raise ValueError(
-            f"{limits[0]}= is for process workers, and kind={kind!r} has none: leave it out, or use "
-            "kind='process' or kind='auto'"
+            f"{limits[0]}= is for process workers, which kind={kind!r} has none of: leave it "
+            "out, or use kind='process' or kind='auto'"
         )
     if limits and kind == "auto":
         return "process", f"{limits[0]}= needs workers with a process of their own"

@@ -62,14 +62,18 @@ def _bytes(limit: int | str) -> int:
     if isinstance(limit, str):
         parts = _SIZE.fullmatch(limit)
         if parts is None:
-            raise ValueError(f"memory_limit is like '2GB', '512MiB' or a number of bytes, not {limit!r}")
+            raise ValueError(
+                f"memory_limit is like '2GB', '512MiB' or a number of bytes, not {limit!r}"
+            )
         number, prefix, binary = parts.groups()
         power = "kmgt".index(prefix.lower()) + 1 if prefix else 0
         size = int(float(number) * (1024 if binary else 1000) ** power)
     else:
         size = _whole("memory_limit", limit)
     if size < _LEAST_MEMORY:
-        raise ValueError(f"memory_limit must be at least 64 MiB, which an interpreter needs, not {limit!r}")
+        raise ValueError(
+            f"memory_limit must be at least 64 MiB, which an interpreter needs, not {limit!r}"
+        )
     return size
 
 

@@ -137,9 +137,7 @@ class Pool(_plait.PoolBase, Calls):
             _kinds.prepare_main()
         setup: dict[str, Any] = {}
         if self.kind != "thread":
-            setup = _resemble.describe(
-                self.kind, forward_logging, isolation, limits.of_the_child()
-            )
+            setup = _resemble.describe(self.kind, forward_logging, isolation, limits.of_the_child())
         process: tuple[Any, ...] = ()
         if self.kind == "process":
             from plait import _child
