@@ -1,7 +1,8 @@
 """What only a process of its own can have: the options of Pool for process workers.
 
-Most of them the child sets on itself, first of all (adopt); that a worker is replaced after some
-tasks, or when it has run out of memory, is its proxy's affair. Design: docs/design/process.md
+The environment is given to the child; the rest it sets on itself, first of all (adopt); that a
+worker is replaced after some tasks, or when it has run out of memory, is its proxy's affair.
+Design: docs/design/process.md
 """
 
 import numbers
@@ -9,6 +10,8 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
+
+from plait import _kinds
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _LEAST_MEMORY: Final = 64 << 20  # an interpreter alone, with its threads' stacks, needs about half
@@ -29,6 +32,19 @@ class Limits(NamedTuple):
         """The names of the options that ask for something."""
         pairs = zip(self._fields, self, Limits(), strict=True)
         return [name for name, value, usual in pairs if value != usual]
+
+    def environment(self) -> tuple[bytes, ...]:
+        """All variables of a child's, as b"name=value"; () for those of this process as they are.
+
+        Without a GIL, CPython's allocator reserves a GiB at a time, which a limit would count; it
+        can be told to reserve KiB instead.
+        """
+        own = dict(self.env or {})
+        if self.memory_limit is not None and _kinds.FREE_THREADED:
+            own = {"MIMALLOC_ARENA_RESERVE": "4096"} | own
+        if not own:
+            return ()
+        return tuple(os.fsencode(f"{name}={value}") for name, value in (os.environ | own).items())
 
     def of_the_child(self) -> dict[str, Any]:
         """What adopt() is given there, natively encodable."""
@@ -121,7 +137,6 @@ def _limit_memory(size: int) -> None:
 
 
 _ADOPTERS: Final[dict[str, Any]] = {
-    "env": os.environ.update,
     "niceness": os.nice,
     "cpu_affinity": lambda cpus: os.sched_setaffinity(0, cpus),
     "memory_limit": _limit_memory,

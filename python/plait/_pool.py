@@ -142,8 +142,12 @@ class Pool(_plait.PoolBase, Calls):
         if self.kind == "process":
             from plait import _child
 
-            replaces = limits.memory_limit is not None
-            process = (_child.command(), limits.max_tasks_per_worker or 0, replaces)
+            process = (
+                _child.command(),
+                limits.environment(),
+                limits.max_tasks_per_worker or 0,
+                limits.memory_limit is not None,
+            )
         self._open(
             self.kind,
             max_workers,

@@ -242,6 +242,7 @@ typedef struct pool_core {
     module_state *maker;              /* there */
     uint32_t fork_count;              /* when it was made */
     char **program;                   /* process kind: what starts a child; its path first */
+    char **environment;               /* process kind: of its own; NULL: this process's */
     uint64_t max_tasks;               /* process kind: of one child; 0: any number */
     bool replaces;                    /* process kind: a child that has run out of memory */
     message_t setup;                  /* what makes an interpreter resemble its maker */

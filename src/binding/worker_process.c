@@ -253,7 +253,8 @@ static int start_once(worker_data_t *data, bool last)
 {
     process_t *process = data->process;
     int result = plait_child_start(&process->child, data->core->program[0],
-                                   (const char *const *)data->core->program);
+                                   (const char *const *)data->core->program,
+                                   (const char *const *)data->core->environment);
     if (result != PLAIT_OK) {
         core_failed(data->core, NULL,
                     result == PLAIT_NOMEM ? "no memory for a worker process"

@@ -160,8 +160,8 @@ def test_a_killed_worker_is_replaced_by_one_with_the_same_limits():
 def test_what_the_system_refuses_breaks_the_pool_with_its_reason():
     lines = helpers.run_quietly(
         "import plait, resource\n"
-        "resource.setrlimit(resource.RLIMIT_DATA, (10**9, 10**9))\n"
-        "with plait.Pool(1, kind='process', memory_limit='2GB') as pool:\n"
+        "resource.setrlimit(resource.RLIMIT_DATA, (3 * 10**9,) * 2)\n"
+        "with plait.Pool(1, kind='process', memory_limit='4GB') as pool:\n"
         "    error = pool.submit(abs, -1).exception(60)\n"
         "print(type(error).__name__, type(error.__cause__).__name__, error.__cause__)\n"
     )
@@ -193,7 +193,7 @@ def test_limits_that_are_none(options, error, text):
 
 @pytest.mark.parametrize("kind", ["thread", "interpreter"])
 def test_kinds_without_processes_refuse_them(kind):
-    with pytest.raises(ValueError, match="niceness= is for process workers.*kind='process'"):
+    with pytest.raises(ValueError, match=r"niceness= is for process workers.*kind='process'"):
         plait.Pool(1, kind=kind, niceness=1)
 
 
