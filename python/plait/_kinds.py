@@ -2,6 +2,7 @@
 
 import importlib
 import sys
+from collections.abc import Sequence
 from typing import Final
 
 KINDS: Final = ("auto", "thread", "interpreter", "process")
@@ -44,12 +45,19 @@ def interpreter_refusal() -> str | None:
     return None
 
 
-def choose(kind: str) -> tuple[str, str]:
-    """(kind, reason) for what the caller asked for.
+def choose(kind: str, limits: Sequence[str] = ()) -> tuple[str, str]:
+    """(kind, reason) for what the caller asked for; limits: the options that need processes.
 
-    Raises ValueError for an unknown kind, RuntimeError for one that cannot serve here, with the way
-    out.
+    Raises ValueError for an unknown kind, or limits that it cannot keep, RuntimeError for one that
+    cannot serve here, with the way out.
     """
+    if limits and kind in ("thread", "interpreter"):
+        raise ValueError(
+            f"{limits[0]}= is for process workers, which kind={kind!r} has none of: leave it "
+            "out, or use kind='process' or kind='auto'"
+        )
+    if limits and kind == "auto":
+        return "process", f"{limits[0]}= needs workers with a process of their own"
     if kind == "auto":
         return _choose_automatically()
     if kind == "thread":

@@ -24,7 +24,7 @@ class PoolBase:
         setup: dict[str, Any],
         initializer: Callable[..., object] | None,
         initargs: tuple[Any, ...],
-        program: tuple[bytes, ...],
+        process: tuple[Any, ...],
         /,
     ) -> None: ...
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any: ...

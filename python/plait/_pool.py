@@ -7,10 +7,10 @@ import signal
 import sys
 import threading
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from plait import _kinds, _plait, _resemble
+from plait import _kinds, _limits, _plait, _resemble
 from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
 from plait._options import Options
@@ -84,13 +84,24 @@ class Pool(_plait.PoolBase, Calls):
         passed a trial in a child process; "force", all; "off", those that CPython itself imports;
         None for what the environment's PLAIT_ISOLATION says, else "probe".
 
+    For process workers, which kind="auto" chooses where one of these is given:
+
+    memory_limit: how much private memory a worker may have, all its own included: bytes, or text
+        like "2GB" or "512MiB". A task that asks for more gets a MemoryError that says so, and its
+        worker is replaced. (RLIMIT_DATA: code that does not expect a refusal may die of it.)
+    max_tasks_per_worker: a worker that has run so many tasks, or items of a map, is replaced.
+    niceness: added to the workers' own, as by os.nice().
+    cpu_affinity: the numbers of the CPUs that the workers run on, of those of this process.
+    env: environment variables that the workers have besides this process's, or instead of them.
+
     Interpreters of workers take over sys.path, sys.argv, the working directory, the warnings
     filters and the limits of sys as they are now. A task sees the context variables of its
     submitter. What workers print comes out in whole lines, on sys.stdout and sys.stderr of this
     interpreter.
 
-    Raises ValueError for an unknown kind or isolation, isolation for kinds without interpreters, or
-    max_workers < 1, RuntimeError for a kind that cannot serve on this interpreter. All methods may
+    Raises ValueError for an unknown kind or isolation, isolation for kinds without interpreters,
+    limits for kinds without processes, or max_workers < 1, TypeError or ValueError for limits that
+    are none, RuntimeError for a kind that cannot serve on this interpreter. All methods may
     be called from any thread.
     """
 
@@ -104,6 +115,11 @@ class Pool(_plait.PoolBase, Calls):
         thread_name_prefix: str = "",
         forward_logging: bool = False,
         isolation: str | None = None,
+        memory_limit: int | str | None = None,
+        max_tasks_per_worker: int | None = None,
+        niceness: int = 0,
+        cpu_affinity: Iterable[int] | None = None,
+        env: Mapping[str, str] | None = None,
     ) -> None:
         if _exiting.is_set() or sys.is_finalizing():
             raise RuntimeError("cannot make a pool after interpreter shutdown")
@@ -114,18 +130,24 @@ class Pool(_plait.PoolBase, Calls):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         isolation = _kinds.checked_isolation(isolation, kind)
-        self.kind, self.reason = _kinds.choose(kind)
+        limits = _limits.check(memory_limit, max_tasks_per_worker, niceness, cpu_affinity, env)
+        self.kind, self.reason = _kinds.choose(kind, limits.given())
         self.max_workers = max_workers
         if self.kind == "interpreter":
             _kinds.prepare_main()
         setup: dict[str, Any] = {}
         if self.kind != "thread":
-            setup = _resemble.describe(self.kind, forward_logging, isolation)
-        command: tuple[bytes, ...] = ()
+            setup = _resemble.describe(self.kind, forward_logging, isolation, limits.of_the_child())
+        process: tuple[Any, ...] = ()
         if self.kind == "process":
             from plait import _child
 
-            command = _child.command()
+            process = (
+                _child.command(),
+                limits.environment(),
+                limits.max_tasks_per_worker or 0,
+                limits.memory_limit is not None,
+            )
         self._open(
             self.kind,
             max_workers,
@@ -133,7 +155,7 @@ class Pool(_plait.PoolBase, Calls):
             setup,
             initializer,
             tuple(initargs),
-            command,
+            process,
         )
         _pools.add(self)
 

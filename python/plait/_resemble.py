@@ -20,12 +20,14 @@ _USUAL_FILTERS: Final = [
 ]
 
 
-def describe(kind: str, forward_logging: bool, isolation: str | None) -> dict[str, Any]:
+def describe(
+    kind: str, forward_logging: bool, isolation: str | None, limits: dict[str, Any]
+) -> dict[str, Any]:
     """What a worker's interpreter is to take over, natively encodable.
 
     sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
-    stdout and stderr is to be seen line by line. isolation: for plait._isolate. parts: what adopt()
-    is given, if there is any.
+    stdout and stderr is to be seen line by line. isolation: for plait._isolate. limits: for
+    plait._limits. parts: what adopt() is given, if there is any.
     """
     setup: dict[str, Any] = {
         "sys": {
@@ -51,6 +53,8 @@ def describe(kind: str, forward_logging: bool, isolation: str | None) -> dict[st
     if kind == "process":  # whose children start when there is work for them
         with contextlib.suppress(OSError):
             parts["folder"] = os.getcwd()
+    if limits:
+        parts["limits"] = limits
     if parts:
         setup["parts"] = parts
     return setup
@@ -74,6 +78,10 @@ def _dump_filters(filters: list[Any]) -> list[bytes]:
 
 def adopt(parts: dict[str, Any]) -> None:
     """In the worker: what describe() put into its parts."""
+    if "limits" in parts:
+        from plait import _limits
+
+        _limits.adopt(parts["limits"])
     if "folder" in parts:
         with contextlib.suppress(OSError):  # it may be gone
             os.chdir(parts["folder"])

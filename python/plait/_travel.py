@@ -287,6 +287,10 @@ def dump_exception(error: BaseException) -> tuple[bytes | None, str, str]:
 
     (pickle of records or None, type name, text with traceback).
     """
+    if isinstance(error, MemoryError):
+        from plait import _limits  # here: few errors are
+
+        _limits.explain(error)
     records: list[_Record] = []
     name, text = type(error).__qualname__, _text(error)
     try:

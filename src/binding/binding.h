@@ -242,6 +242,9 @@ typedef struct pool_core {
     module_state *maker;              /* there */
     uint32_t fork_count;              /* when it was made */
     char **program;                   /* process kind: what starts a child; its path first */
+    char **environment;               /* process kind: of its own; NULL: this process's */
+    uint64_t max_tasks;               /* process kind: of one child; 0: any number */
+    bool replaces;                    /* process kind: a child that has run out of memory */
     message_t setup;                  /* what makes an interpreter resemble its maker */
     shipment_t *initializer_shipment; /* not for threads; or NULL */
     message_t initializer_arguments;
@@ -277,6 +280,7 @@ typedef struct worker_data {
     struct process *process;        /* process kind, in the parent: see worker_process.c */
     struct service *service;        /* process kind, in the child: see serve.c */
     PLAIT_ATOMIC(uint64_t) request; /* likewise: the number of what runs */
+    bool exhausted;                 /* likewise: something has raised MemoryError */
     unsigned helping;               /* how many waiting calls lie on its stack */
     PyObject *working; /* see context.c: the context below all calls, empty between them, or NULL */
     PyObject *base;    /* what the initializer has set, or NULL */

@@ -130,8 +130,10 @@ void answer_raised(worker_data_t *data, answer_t *answer)
     answer->outcome = OUTCOME_EXCEPTION;
     if (data->core->kind == KIND_THREAD)
         answer->object = take_raised();
-    else
+    else {
+        data->exhausted |= PyErr_ExceptionMatches(PyExc_MemoryError);
         exception_to_message(data->state, &answer->message);
+    }
 }
 
 void answer_broken(pool_core_t *core, answer_t *answer)

@@ -169,9 +169,11 @@ static int open_initializer(pool_core_t *core, pool_object *self, module_state *
 
 PyDoc_STRVAR(
     open_doc,
-    "_open($self, kind, workers, prefix, setup, initializer, initargs, program, /)\n--\n\n"
-    "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. program: the command\n"
-    "that starts a child. No worker is started yet.");
+    "_open($self, kind, workers, prefix, setup, initializer, initargs, process, /)\n--\n\n"
+    "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. process: for that kind\n"
+    "(the command that starts a child, as bytes; its environment likewise, () for this process's;\n"
+    "how many tasks one child runs, 0 for any number; whether one that ran out of memory is\n"
+    "replaced). No worker is started yet.");
 
 static pool_kind kind_of_name(const char *name)
 {
@@ -180,29 +182,45 @@ static pool_kind kind_of_name(const char *name)
                                               : KIND_PROCESS;
 }
 
-/* Process kind: copies of the command's parts (bytes), which need no interpreter. */
-static int open_program(pool_core_t *core, PyObject *program)
+/* Copies of a tuple's bytes, with NULL behind them, which need no interpreter. What was made is the
+ * core's in any case. */
+static int copy_strings(PyObject *tuple, char ***strings)
 {
-    if (core->kind != KIND_PROCESS)
-        return 0;
-    Py_ssize_t count = PyTuple_Check(program) ? PyTuple_GET_SIZE(program) : 0;
-    if (count == 0) {
-        PyErr_SetString(PyExc_TypeError, "expected a command as a tuple of bytes");
-        return -1;
-    }
-    core->program = calloc((size_t)count + 1, sizeof *core->program);
-    for (Py_ssize_t index = 0; core->program != NULL && index < count; index++) {
-        const char *part = PyBytes_AsString(PyTuple_GET_ITEM(program, index));
-        if (part == NULL)
+    Py_ssize_t count = PyTuple_GET_SIZE(tuple);
+    char **copies = *strings = calloc((size_t)count + 1, sizeof *copies);
+    for (Py_ssize_t index = 0; copies != NULL && index < count; index++) {
+        const char *string = PyBytes_AsString(PyTuple_GET_ITEM(tuple, index));
+        if (string == NULL)
             return -1;
-        core->program[index] = strdup(part);
-        if (core->program[index] == NULL)
-            break;
+        copies[index] = strdup(string);
+        if (copies[index] == NULL)
+            copies = NULL;
     }
-    if (core->program != NULL && core->program[count - 1] != NULL)
+    if (copies != NULL)
         return 0;
     PyErr_NoMemory();
     return -1;
+}
+
+static int open_process(pool_core_t *core, PyObject *process)
+{
+    PyObject *program, *environment;
+    unsigned long long tasks;
+    int replaces;
+    if (core->kind != KIND_PROCESS)
+        return 0;
+    if (!PyArg_ParseTuple(process, "O!O!Kp:_open", &PyTuple_Type, &program, &PyTuple_Type,
+                          &environment, &tasks, &replaces))
+        return -1;
+    core->max_tasks = tasks;
+    core->replaces = replaces;
+    if (PyTuple_GET_SIZE(program) == 0) {
+        PyErr_SetString(PyExc_TypeError, "expected a command as a tuple of bytes");
+        return -1;
+    }
+    if (copy_strings(program, &core->program) < 0)
+        return -1;
+    return PyTuple_GET_SIZE(environment) == 0 ? 0 : copy_strings(environment, &core->environment);
 }
 
 static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const *args,
@@ -246,7 +264,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
         return NULL;
     if (core->kind != KIND_THREAD && encode_message(state, args[3], &core->setup) < 0)
         return NULL;
-    if (open_program(core, args[6]) < 0)
+    if (open_process(core, args[6]) < 0)
         return NULL;
     output_take_streams(state, false);
     Py_RETURN_NONE;

@@ -46,8 +46,11 @@ enum {
     FLAG_CONTEXT = 16 /* runs in the context that came last; else in none */
 };
 
-/* [ANSWER_FLAGS]: the child keeps the function. */
-enum { FLAG_KNOWN = 1 };
+/* [ANSWER_FLAGS] */
+enum {
+    FLAG_KNOWN = 1,    /* the child keeps the function */
+    FLAG_EXHAUSTED = 2 /* something in it has raised MemoryError */
+};
 
 /* How many functions a child keeps. */
 #define PROCESS_FUNCTIONS 200

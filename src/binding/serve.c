@@ -157,7 +157,10 @@ static void reply_ready(service_t *service, int status)
 static uint64_t answer_flags(service_t *service)
 {
     uint64_t known;
-    return table_get(&service->data->functions, service->function.id, &known) ? FLAG_KNOWN : 0;
+    uint64_t flags = service->data->exhausted ? FLAG_EXHAUSTED : 0;
+    if (table_get(&service->data->functions, service->function.id, &known))
+        flags |= FLAG_KNOWN;
+    return flags;
 }
 
 void service_visit(service_t *service, visit_t visit, const message_t *arguments)

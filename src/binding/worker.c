@@ -417,6 +417,13 @@ static void drop_initializer(pool_core_t *core)
     }
 }
 
+static void free_strings(char **strings)
+{
+    for (char **string = strings; string != NULL && *string != NULL; string++)
+        free(*string);
+    free(strings);
+}
+
 void worker_dispose(void *context)
 {
     pool_core_t *core = context;
@@ -425,9 +432,8 @@ void worker_dispose(void *context)
     message_clear(&core->initializer_arguments);
     message_clear(&core->setup);
     message_clear(&core->failure);
-    for (char **argument = core->program; argument != NULL && *argument != NULL; argument++)
-        free(*argument);
-    free(core->program);
+    free_strings(core->program);
+    free_strings(core->environment);
     free(core->name_prefix);
     free(core);
 }

@@ -29,6 +29,8 @@ typedef struct process {
     table_t known;                      /* ids of shipments whose function the child keeps */
     uint64_t context;                   /* id of the one that it keeps; 0: none */
     uint64_t items_stream, items_first; /* the block of items that it keeps */
+    uint64_t served;                    /* how many tasks and items it has run */
+    bool exhausted;                     /* it has run out of memory, and is to be replaced */
 } process_t;
 
 /* ---- letters ---- */
@@ -140,7 +142,8 @@ static plait_child_death_t bury(worker_data_t *data, int64_t deadline)
     plait_prim_unlock(&data->lock);
     plait_child_end(&process->child, deadline, &death);
     table_clear(&process->known);
-    process->items_stream = process->context = 0;
+    process->items_stream = process->context = process->served = 0;
+    process->exhausted = false;
     return death;
 }
 
@@ -250,7 +253,8 @@ static int start_once(worker_data_t *data, bool last)
 {
     process_t *process = data->process;
     int result = plait_child_start(&process->child, data->core->program[0],
-                                   (const char *const *)data->core->program);
+                                   (const char *const *)data->core->program,
+                                   (const char *const *)data->core->environment);
     if (result != PLAIT_OK) {
         core_failed(data->core, NULL,
                     result == PLAIT_NOMEM ? "no memory for a worker process"
@@ -321,6 +325,16 @@ static void leave(plait_worker_t *worker)
 
 /* ---- requests ---- */
 
+/* How many tasks the child may still run. One that may run none is replaced first. */
+static uint64_t room(worker_data_t *data)
+{
+    process_t *process = data->process;
+    uint64_t most = data->core->max_tasks == 0 ? UINT64_MAX : data->core->max_tasks;
+    if (process->alive && (process->exhausted || process->served >= most))
+        dismiss(data);
+    return most - process->served;
+}
+
 /* A child to ask, and a number for the request; -1 where there can be none any more. */
 static int begin(plait_worker_t *worker, worker_data_t *data, call_t *current)
 {
@@ -381,9 +395,11 @@ static void put_function(process_t *process, const shipment_t *shipment, plait_l
     }
 }
 
-static void note_function(process_t *process, const shipment_t *shipment, uint64_t flags)
+static void note_flags(worker_data_t *data, const shipment_t *shipment, uint64_t flags)
 {
+    process_t *process = data->process;
     uint64_t known;
+    process->exhausted = data->core->replaces && (flags & FLAG_EXHAUSTED);
     if ((flags & FLAG_KNOWN) && !table_get(&process->known, shipment->id, &known))
         table_add(&process->known, shipment->id, 1); /* without memory it is sent again */
 }
@@ -422,7 +438,7 @@ static int ask(worker_data_t *data, call_t *call)
     if (result != PLAIT_OK)
         return result;
     result = letter.type == REPLY_CALL ? read_answer(&letter, &call->answer) : PLAIT_CORRUPT;
-    note_function(process, function, letter.words[ANSWER_FLAGS]);
+    note_flags(data, function, letter.words[ANSWER_FLAGS]);
     finish(process, &letter);
     return result;
 }
@@ -457,6 +473,7 @@ static void run(plait_worker_t *worker, plait_task_t *task)
     call_t *call = (call_t *)task;
     unsigned attempts = 0;
     int result = PLAIT_OK;
+    room(data);
     do {
         if (begin(worker, data, call) < 0) {
             answer_broken(data->core, &call->answer);
@@ -468,6 +485,7 @@ static void run(plait_worker_t *worker, plait_task_t *task)
     if (data->process->alive && result != PLAIT_OK)
         answer_failed(data, result, call->flat.function->name, &call->answer);
     end(data);
+    data->process->served++;
     call_drop_arguments(call);
     if (call->deadline != NULL)
         deadline_settle(call);
@@ -524,7 +542,7 @@ static int take_grain(worker_data_t *data, stretch_t *stretch)
         return result;
     uint64_t low = letter.words[GRAIN_LOW], high = letter.words[GRAIN_HIGH];
     if (letter.type == REPLY_ITEMS && stretch->next == stretch->high) {
-        note_function(process, stretch->job->function, letter.words[ANSWER_FLAGS]);
+        note_flags(data, stretch->job->function, letter.words[ANSWER_FLAGS]);
         result = PLAIT_EMPTY;
     } else if (letter.type == REPLY_GRAIN && low == stretch->next && high > low &&
                high <= stretch->high) {
@@ -592,7 +610,9 @@ static bool items_failed(worker_data_t *data, stretch_t *stretch, int result)
 static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t low, uint64_t high)
 {
     worker_data_t *data = plait_worker_data(worker);
-    stretch_t stretch = {(map_job_t *)base, low, high, .retried = UINT64_MAX};
+    uint64_t most = room(data);
+    stretch_t stretch = {(map_job_t *)base, low, high - low > most ? low + most : high,
+                         .retried = UINT64_MAX};
     unsigned attempts = 0;
     int result = PLAIT_EMPTY;
     data->items_expired = &stretch.job->stream->expired;
@@ -610,6 +630,7 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t lo
     } while (result != PLAIT_EMPTY &&
              (may_begin_again(data, result, &attempts) || items_failed(data, &stretch, result)));
     end(data);
+    data->process->served += stretch.next - low;
     return stretch.next - low;
 }
 

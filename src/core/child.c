@@ -16,13 +16,14 @@ static void watch(void *argument)
     plait_ring_abandon(&child->channel.replies);
 }
 
-int plait_child_start(plait_child_t *child, const char *program, const char *const *arguments)
+int plait_child_start(plait_child_t *child, const char *program, const char *const *arguments,
+                      const char *const *environment)
 {
     int result = plait_channel_create(&child->channel);
     if (result != PLAIT_OK)
         return result;
-    result =
-        plait_prim_child_start(&child->process, program, arguments, child->channel.other_socket);
+    result = plait_prim_child_start(&child->process, program, arguments, environment,
+                                    child->channel.other_socket);
     if (result != PLAIT_OK)
         goto fail_channel;
     plait_channel_handed_over(&child->channel);

@@ -24,10 +24,11 @@ typedef struct plait_child_death {
     int number; /* exit status or signal */
 } plait_child_death_t;
 
-/* Starts `program` with `arguments`, which end with NULL; it finds its channel at
+/* Starts `program` with `arguments`, which end with NULL, and an environment, as prim does; it finds its channel at
  * PLAIT_PRIM_CHILD_DESCRIPTOR. The calling thread must outlive the child, which is killed when it
  * ends. PLAIT_OK, or an error that leaves nothing. Blocks for as long as exec takes. */
-int plait_child_start(plait_child_t *child, const char *program, const char *const *arguments);
+int plait_child_start(plait_child_t *child, const char *program, const char *const *arguments,
+                      const char *const *environment);
 
 /* The starter: waits for the child's end, at most until the deadline and then kills it; says how it
  * ended, and gives back all that it used. */

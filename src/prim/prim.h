@@ -186,13 +186,15 @@ typedef enum plait_prim_end {
 /* The descriptor that a child finds what it was given at. */
 #define PLAIT_PRIM_CHILD_DESCRIPTOR 3
 
-/* Runs `program` (a path) with its arguments, which end with NULL, and this process's environment.
+/* Runs `program` (a path) with its arguments, which end with NULL, and an environment likewise;
+ * NULL: this process's as it is now.
  * Of the descriptors the child has 0 to 2 and a copy of the one given. It begins with every signal
  * unblocked but SIGINT, which the terminal sends to whole groups: the child unblocks it when it
  * knows what to do with it. Owner: the caller, until plait_prim_child_end. The calling thread must
  * outlive the child, see plait_prim_child_follow. PLAIT_OK, PLAIT_NOMEM or PLAIT_SYSTEM. */
 int plait_prim_child_start(plait_prim_child_t *child, const char *program,
-                           const char *const *arguments, int descriptor);
+                           const char *const *arguments, const char *const *environment,
+                           int descriptor);
 
 /* Blocks until the child has ended: PLAIT_OK, PLAIT_TIMEOUT or PLAIT_INTERRUPTED. Does not reap. */
 int plait_prim_child_wait(const plait_prim_child_t *child, int64_t deadline);

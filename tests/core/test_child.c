@@ -93,7 +93,7 @@ __attribute__((constructor)) static void maybe_a_child(int argc, char **argv)
 static int start(plait_child_t *child, const char *mode)
 {
     const char *arguments[] = {"test_child", "--child", mode, NULL};
-    return plait_child_start(child, "/proc/self/exe", arguments);
+    return plait_child_start(child, "/proc/self/exe", arguments, NULL);
 }
 
 /* ---- the parent's side ---- */
@@ -201,7 +201,7 @@ TEST(what_cannot_be_run)
 {
     plait_child_t child;
     const char *arguments[] = {"nothing", NULL};
-    CHECK_EQ(plait_child_start(&child, "/nonexistent/program", arguments), PLAIT_SYSTEM);
+    CHECK_EQ(plait_child_start(&child, "/nonexistent/program", arguments, NULL), PLAIT_SYSTEM);
 }
 
 TEST(a_child_gets_no_other_files)

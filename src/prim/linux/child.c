@@ -50,12 +50,15 @@ static void set_signals(posix_spawnattr_t *attributes)
 }
 
 int plait_prim_child_start(plait_prim_child_t *child, const char *program,
-                           const char *const *arguments, int descriptor)
+                           const char *const *arguments, const char *const *environment,
+                           int descriptor)
 {
     posix_spawn_file_actions_t actions;
     posix_spawnattr_t attributes;
-    char **argv;
+    char **argv, **envp = environ;
     memcpy(&argv, &arguments, sizeof argv); /* posix_spawn changes none of them */
+    if (environment != NULL)
+        memcpy(&envp, &environment, sizeof envp);
     if (posix_spawn_file_actions_init(&actions) != 0)
         return PLAIT_NOMEM;
     int code = PLAIT_NOMEM;
@@ -66,7 +69,7 @@ int plait_prim_child_start(plait_prim_child_t *child, const char *program,
     if (code != PLAIT_OK)
         goto fail_attributes;
     pid_t pid;
-    int failed = posix_spawn(&pid, program, &actions, &attributes, argv, environ);
+    int failed = posix_spawn(&pid, program, &actions, &attributes, argv, envp);
     code = failed == ENOMEM ? PLAIT_NOMEM : failed != 0 ? PLAIT_SYSTEM : PLAIT_OK;
     if (code == PLAIT_OK) {
         int name = (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
