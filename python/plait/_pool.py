@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any, Final
 
-from plait import _kinds, _plait, _resemble
+from plait import _kinds, _plait, _resemble, _reuse
 from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
 from plait._options import Options
@@ -126,6 +126,9 @@ class Pool(_plait.PoolBase, Calls):
             from plait import _child
 
             command = _child.command()
+        keep = 0
+        if self.kind == "interpreter" and initializer is None and not forward_logging:
+            keep = _reuse.limit()
         self._open(
             self.kind,
             max_workers,
@@ -134,6 +137,7 @@ class Pool(_plait.PoolBase, Calls):
             initializer,
             tuple(initargs),
             command,
+            keep,
         )
         _pools.add(self)
 
@@ -223,6 +227,7 @@ def _at_exit() -> None:
     interrupted: KeyboardInterrupt | None = None
     while True:
         try:
+            _reuse.end()
             for pool in pools:
                 pool._join()
             _plait._join_orphans()

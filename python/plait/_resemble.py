@@ -24,8 +24,9 @@ def describe(kind: str, forward_logging: bool, isolation: str | None) -> dict[st
     """What a worker's interpreter is to take over, natively encodable.
 
     sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
-    stdout and stderr is to be seen line by line. isolation: for plait._isolate. parts: what adopt()
-    is given, if there is any.
+    stdout and stderr is to be seen line by line. isolation: for plait._isolate; isolation_else: what
+    holds there if that is None, so that it is not for interpreters that began under another one.
+    parts: what adopt() is given, if there is any.
     """
     setup: dict[str, Any] = {
         "sys": {
@@ -39,6 +40,7 @@ def describe(kind: str, forward_logging: bool, isolation: str | None) -> dict[st
         },
         "eager": (_is_eager(sys.stdout), _is_eager(sys.stderr)),
         "isolation": isolation,
+        "isolation_else": os.environ.get("PLAIT_ISOLATION"),
     }
     parts: dict[str, Any] = {}
     warnings = sys.modules.get("warnings")
