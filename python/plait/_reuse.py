@@ -199,7 +199,11 @@ def _is_bound() -> bool:
 
 def _has_thread_hooks() -> bool:
     threading = sys.modules.get("threading")
-    return threading is not None and bool(threading.gettrace() or threading.getprofile())
+    return threading is not None and bool(
+        threading.gettrace()
+        or threading.getprofile()
+        or threading.excepthook is not threading.__excepthook__
+    )
 
 
 def _has_log_handlers() -> bool:

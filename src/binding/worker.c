@@ -300,11 +300,12 @@ static void leave(plait_worker_t *worker)
     if (data->entered)
         plait_atomic_sub_seq_cst(&data->core->entered, 1);
     bool fit = data->thread_state != NULL && worker_leave_pool(data);
-    plait_worker_set_data(worker, NULL); /* what is kept, another worker may have at once */
     if (data->thread_state == NULL) {
         free(data);
     } else if (fit) {
+        plait_worker_set_data(worker, NULL); /* another worker may have it at once */
         reuse_keep(data);
+        return;
     } else if (data->core->kind == KIND_INTERPRETER) {
         worker_end_interpreter(data);
     } else {
@@ -313,6 +314,7 @@ static void leave(plait_worker_t *worker)
         PyThreadState_DeleteCurrent();
         free(data);
     }
+    plait_worker_set_data(worker, NULL);
 }
 
 /* ---- a frame to run in ---- */
