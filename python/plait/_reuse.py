@@ -88,11 +88,11 @@ def watch() -> None:
         dict(vars(builtins)),
         dict(vars(sys)),
         os.environ,
-        list(_warnings.filters),  # type: ignore[attr-defined]
+        list(_warnings.filters),
         gc.get_threshold(),
         sys.getdlopenflags(),
     )
-    atexit.register = _watched_register  # type: ignore[assignment]
+    atexit.register = _watched_register
 
 
 def _watched_register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
@@ -238,7 +238,8 @@ def _put_back(variables: dict[str, Any], start: dict[str, Any]) -> None:
 
 def _drop_strangers(leaving: set[str]) -> None:
     """Out of the lists that the interpreter calls what lies in them."""
-    for hooks in (sys.meta_path, sys.path_hooks, gc.callbacks):
+    every: tuple[list[Any], ...] = (sys.meta_path, sys.path_hooks, gc.callbacks)
+    for hooks in every:
         hooks[:] = [hook for hook in hooks if _module_of(hook) not in leaving]
 
 

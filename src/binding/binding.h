@@ -214,11 +214,11 @@ typedef struct pool_core {
     /* const once the pool is open */
     pool_kind kind;
     plait_sched_t *sched;
-    PyInterpreterState *interpreter;  /* of the pool's maker */
-    module_state *maker;              /* there */
-    uint32_t fork_count;              /* when it was made */
-    char **program;                   /* process kind: what starts a child; its path first */
-    message_t setup;                  /* what makes an interpreter resemble its maker */
+    PyInterpreterState *interpreter; /* of the pool's maker */
+    module_state *maker;             /* there */
+    uint32_t fork_count;             /* when it was made */
+    char **program;                  /* process kind: what starts a child; its path first */
+    message_t setup;                 /* what makes an interpreter resemble its maker */
     unsigned keep; /* how many interpreters may be kept when this pool ends, see reuse.c */
     shipment_t *initializer_shipment; /* not for threads; or NULL */
     message_t initializer_arguments;

@@ -94,9 +94,10 @@ static PyObject *module_join_orphans(PyObject *module, PyObject *Py_UNUSED(ignor
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(end_kept_doc, "_end_kept(for_good, /)\n--\n\n"
-                           "Ends the interpreters that are kept for later pools, and waits for it.\n"
-                           "for_good: none is kept from now on. Any thread.");
+PyDoc_STRVAR(end_kept_doc,
+             "_end_kept(for_good, /)\n--\n\n"
+             "Ends the interpreters that are kept for later pools, and waits for it.\n"
+             "for_good: none is kept from now on. Any thread.");
 
 static PyObject *module_end_kept(PyObject *Py_UNUSED(module), PyObject *for_good)
 {

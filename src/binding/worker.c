@@ -150,13 +150,13 @@ int worker_resemble_maker(worker_data_t *data)
 {
     module_state bare = {0}; /* enough to decode what only holds builtins */
     PyObject *setup = decode_message(&bare, &data->core->setup);
-    int status = setup == NULL || resemble_maker(setup) < 0 ||
-                         (data->state == NULL && worker_find_state(data) < 0) ||
-                         (data->core->kind == KIND_INTERPRETER &&
-                          prepare_interpreter(data, setup) < 0) ||
-                         resemble_further(data, setup) < 0
-                     ? -1
-                     : 0;
+    int status =
+        setup == NULL || resemble_maker(setup) < 0 ||
+                (data->state == NULL && worker_find_state(data) < 0) ||
+                (data->core->kind == KIND_INTERPRETER && prepare_interpreter(data, setup) < 0) ||
+                resemble_further(data, setup) < 0
+            ? -1
+            : 0;
     Py_XDECREF(setup);
     return status;
 }

@@ -135,7 +135,6 @@ def change_warnings():
     warnings.simplefilter("error")
 
 
-
 def what_warns():
     import warnings
 

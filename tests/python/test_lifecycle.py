@@ -195,7 +195,9 @@ def test_many_pools_leave_nothing_behind(kind, keeping):
     count = pools_to_open(kind)
     open_and_close(kind, max(count // 4, 20))  # what is made once is made: arenas, malloc's heaps
     settled(Holdings.now(), 0)
-    _plait._end_kept(False)  # here and below: as many are left at both times; see test_reuse.py, too
+    _plait._end_kept(
+        False
+    )  # here and below: as many are left at both times; see test_reuse.py, too
     leak = cpython_leak() if kind == "interpreter" else 0
     held, before = Holdings.now(), helpers.memory_of_process()
     made = -helpers.newest_interpreter()

@@ -116,7 +116,9 @@ def test_a_limit_that_is_none(monkeypatch, text):
 
 
 @pytest.mark.parametrize(
-    "options", [{"initializer": leftovers.nothing}, {"forward_logging": True}], ids=lambda o: next(iter(o))
+    "options",
+    [{"initializer": leftovers.nothing}, {"forward_logging": True}],
+    ids=lambda o: next(iter(o)),
 )
 def test_pools_that_neither_take_nor_leave_one(options):
     first, _ = run(abs, 1)
@@ -240,7 +242,10 @@ def test_main_is_empty():
 
 
 def test_builtins_are_as_they_were():
-    assert leave_and_see(leftovers.patch_builtins, leftovers.use_builtins) == ((1, False, 2), (1, False, 2))
+    assert leave_and_see(leftovers.patch_builtins, leftovers.use_builtins) == (
+        (1, False, 2),
+        (1, False, 2),
+    )
 
 
 def test_warnings_filters_are_as_they_were():
@@ -265,10 +270,13 @@ def test_the_environment_is_that_of_now(monkeypatch):
 
 
 def make_function(value):
-    scope = {"value": value, "identity": leftovers.identity}
-    exec("def function():\n    global count\n    count = count + 1 if 'count' in globals() else 1\n"
-         "    return value, count", scope)
-    return scope["function"]
+    def function():
+        global count
+        count = count + 1 if "count" in globals() else 1
+        return value, count
+
+    function.__module__ = "__main__"  # so that it travels by value
+    return function
 
 
 def test_a_function_that_has_changed_is_the_new_one():
@@ -451,7 +459,9 @@ def test_exit_by_an_exception():
 
 
 def test_a_fork_forgets_them():
-    script = SETUP + """
+    script = (
+        SETUP
+        + """
 import warnings
 warnings.simplefilter("ignore", DeprecationWarning)
 child = os.fork()
@@ -464,6 +474,7 @@ assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
 assert run() == 5050
 print("end")
 """
+    )
     assert helpers.run_quietly(script) == ["end"]
 
 
