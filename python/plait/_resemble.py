@@ -24,9 +24,9 @@ def describe(kind: str, forward_logging: bool, isolation: str | None) -> dict[st
     """What a worker's interpreter is to take over, natively encodable.
 
     sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
-    stdout and stderr is to be seen line by line. isolation: for plait._isolate; isolation_else: what
-    holds there if that is None, so that it is not for interpreters that began under another one.
-    parts: what adopt() is given, if there is any.
+    stdout and stderr is to be seen line by line. isolation: for plait._isolate; isolation_else:
+    what holds there if that is None, as pools with another one need other interpreters. parts: what
+    adopt() is given, if there is any.
     """
     setup: dict[str, Any] = {
         "sys": {

@@ -248,7 +248,7 @@ def _module_of(hook: object) -> object:
 
 
 def _put_back_settings() -> None:
-    os.environ = _start.environment
+    vars(os)["environ"] = _start.environment
     warnings = sys.modules.get("warnings")
     if warnings is not None:
         warnings.resetwarnings()

@@ -165,7 +165,7 @@ def change_interpreter():
     gc.disable()
     gc.set_threshold(7)
     gc.callbacks.append(lambda *_: None)
-    os.environ = {}
+    vars(os)["environ"] = {}
 
 
 def describe_interpreter():
@@ -217,3 +217,7 @@ def draw():
 
     np.random.seed(1)
     return 0
+
+
+def draw_again():
+    return sys.modules["numpy"].random.random()

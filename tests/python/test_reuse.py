@@ -1,16 +1,12 @@
-"""Interpreters that serve one pool after another: which are kept, and that nothing is left in them."""
+"""Interpreters that serve one pool after another: which are kept, and what is left in them."""
 
-import atexit
-import builtins
 import contextvars
 import importlib
 import os
 import random
 import sys
 import threading
-import time
 import warnings
-from pathlib import Path
 
 import helpers
 import jobs
@@ -43,7 +39,7 @@ def run(function, *args, **options):
 
 
 def leave_and_see(change, see):
-    """`see` in a fresh interpreter, and in the same one when another pool's task has made a change."""
+    """`see` in a fresh interpreter, and in the same one after another pool's task, `change`."""
     first, before = run(see)
     assert run(change)[0] == first
     again, after = run(see)
@@ -76,8 +72,7 @@ def test_a_pool_that_goes_by_itself_leaves_it_too():
 def fill(count):
     """The interpreters of a pool whose workers all have something to do."""
     with plait.Pool(count, kind="interpreter") as pool:
-        held = {f.result(LONG) for f in [pool.submit(leftovers.busy, 0.2) for _ in range(count)]}
-    return held
+        return {f.result(LONG) for f in [pool.submit(leftovers.busy, 0.2) for _ in range(count)]}
 
 
 def test_no_more_than_the_limit(monkeypatch):
@@ -160,9 +155,9 @@ def test_isolation_is_part_of_the_setup():
 
 
 def test_not_of_a_broken_pool():
-    with plait.Pool(1, kind="interpreter", initializer=leftovers.fail) as pool:
-        with pytest.raises(plait.BrokenPool):
-            pool.submit(abs, 1).result(LONG)
+    pool = plait.Pool(1, kind="interpreter", initializer=leftovers.fail)
+    with pool, pytest.raises(plait.BrokenPool):
+        pool.submit(abs, 1).result(LONG)
     assert _plait._count_kept() == 0
 
 
@@ -178,9 +173,10 @@ def test_not_where_a_call_was_interrupted(tmp_path):
 
 
 def test_not_of_an_interrupted_pool(tmp_path):
-    with pytest.raises(KeyboardInterrupt), plait.Pool(1, kind="interpreter") as pool:
-        pool.submit(leftovers.spin, os.fspath(tmp_path / "begun"))
-        assert helpers.settles((tmp_path / "begun").exists)
+    pool = plait.Pool(1, kind="interpreter")
+    pool.submit(leftovers.spin, os.fspath(tmp_path / "begun"))
+    assert helpers.settles((tmp_path / "begun").exists)
+    with pytest.raises(KeyboardInterrupt), pool:
         raise KeyboardInterrupt
     assert _plait._count_kept() == 0
 
@@ -402,7 +398,7 @@ def test_numpy_is_there_already():
     numbers = []
     for _ in range(2):
         run(leftovers.draw)
-        numbers.append(run(lambda: sys.modules["numpy"].random.random())[1])
+        numbers.append(run(leftovers.draw_again)[1])
     assert numbers[0] != numbers[1]
 
 
