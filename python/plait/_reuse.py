@@ -267,6 +267,9 @@ def _forget() -> None:
     context = sys.modules.get("plait._context")
     if context is not None:
         context.forget()
+    trust = sys.modules.get("plait._trust")
+    if trust is not None:
+        trust.forget_refusals()
     if "linecache" in sys.modules:
         sys.modules["linecache"].clearcache()
     for name in ("random", "numpy.random"):
