@@ -166,6 +166,7 @@ def _is_extension(module: ModuleType) -> bool:
 
 def leave() -> bool:
     """Whether this interpreter can serve another pool; then nothing of the last one is left."""
+    _put_back(vars(builtins), _start.builtins)  # first, as all of this uses them
     staying = _Staying()
     leaving = {name for name in list(sys.modules) if not staying.has(name)} - {"__main__"}
     if _registrants or _is_bound() or any(_is_extension(sys.modules[name]) for name in leaving):
@@ -174,7 +175,6 @@ def leave() -> bool:
     for name in leaving:
         del sys.modules[name]
     sys.modules.update(_start.modules)
-    _put_back(vars(builtins), _start.builtins)
     _put_back(vars(sys.modules["__main__"]), _start.main)
     _drop_strangers(leaving | {"__main__"})
     _put_back_settings()

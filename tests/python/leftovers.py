@@ -121,12 +121,32 @@ def names_of_main():
 
 def patch_builtins():
     builtins.len = lambda _: 42
+    builtins.any = builtins.all = builtins.str = None
     builtins.leftover = 1
     del builtins.abs
 
 
 def use_builtins():
-    return len([1]), hasattr(builtins, "leftover"), abs(-2)
+    return len([1]), hasattr(builtins, "leftover"), abs(-2), any([1]), str(1)
+
+
+def change_thread():
+    import decimal
+    import threading
+
+    decimal.getcontext().prec = 3
+    sys.setprofile(lambda *_: None)
+    jobs.local = threading.local()
+    jobs.local.word = "left"
+    sys.modules["json"] = jobs.local
+
+
+def describe_thread():
+    import decimal
+    import threading
+
+    names = [thread.name for thread in threading.enumerate()]
+    return decimal.getcontext().prec, sys.getprofile(), len(names), sys.gettrace()
 
 
 def change_warnings():

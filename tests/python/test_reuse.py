@@ -5,7 +5,6 @@ import importlib
 import os
 import random
 import sys
-import threading
 import warnings
 
 import helpers
@@ -238,10 +237,14 @@ def test_main_is_empty():
 
 
 def test_builtins_are_as_they_were():
-    assert leave_and_see(leftovers.patch_builtins, leftovers.use_builtins) == (
-        (1, False, 2),
-        (1, False, 2),
-    )
+    before, after = leave_and_see(leftovers.patch_builtins, leftovers.use_builtins)
+    assert before == after == (1, False, 2, True, "1")
+
+
+def test_nothing_of_the_thread_is_left():
+    before, after = leave_and_see(leftovers.change_thread, leftovers.describe_thread)
+    assert before == after
+    assert before[:2] == (28, None)
 
 
 def test_warnings_filters_are_as_they_were():
@@ -481,4 +484,3 @@ def test_only_pools_of_the_main_interpreter():
         return _plait._count_kept()
 
     assert run(nested)[1] == 0
-    assert threading.active_count() >= 1
