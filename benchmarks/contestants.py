@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import plait
-from plait import _plait
+from plait import _plait as binding
 
 HERE = str(Path(__file__).resolve().parent)
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -97,7 +97,7 @@ HAS_NUMPY = importlib.util.find_spec("numpy") is not None
 
 def forget_interpreters() -> None:
     """Ends those that plait keeps for later pools."""
-    _plait._end_kept(False)
+    binding._end_kept(False)
 
 
 def forks(contestant: Contestant) -> bool:
