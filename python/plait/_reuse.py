@@ -53,7 +53,18 @@ def end() -> None:
         import _thread
 
         if _thread._is_main_interpreter():
+            if _plait._count_kept():
+                _stop_tracing_memory()
             _plait._end_kept(True)
+
+
+def _stop_tracing_memory() -> None:
+    """CPython hangs or crashes when an interpreter with a GIL of its own ends under tracemalloc,
+    which may have been started when no pool was open any more.
+    """
+    tracemalloc = sys.modules.get("_tracemalloc")
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        tracemalloc.stop()
 
 
 # ---- a worker's: what is put back ----

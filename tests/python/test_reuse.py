@@ -452,6 +452,11 @@ def test_exit_with_numpy_in_those_that_are_kept():
     assert helpers.run_quietly(script) == ["10"]
 
 
+def test_exit_while_memory_is_traced():
+    script = SETUP + "import tracemalloc; tracemalloc.start(); print(tracemalloc.is_tracing())"
+    assert helpers.run_quietly(script) == ["True"]
+
+
 def test_exit_by_an_exception():
     ended = helpers.run(SETUP + "raise SystemExit(3)", code=3)
     assert ended.err == ""
