@@ -1,6 +1,7 @@
 """Who takes part: plait's kinds and the standard library's pools, behind one small face."""
 
 import concurrent.futures
+import importlib.util
 import multiprocessing
 import multiprocessing.pool
 import site
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import plait
+from plait import _plait as binding
 
 HERE = str(Path(__file__).resolve().parent)
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
@@ -90,6 +92,14 @@ def auto_kind() -> str:
     """The contestant that is plait's choice here."""
     with plait.Pool(1) as pool:
         return f"plait {pool.kind}"
+
+
+HAS_NUMPY = importlib.util.find_spec("numpy") is not None
+
+
+def forget_interpreters() -> None:
+    """Ends those that plait keeps for later pools."""
+    binding._end_kept(False)
 
 
 def forks(contestant: Contestant) -> bool:

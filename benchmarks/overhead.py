@@ -189,10 +189,21 @@ def _beats(
 # ---- start ----
 
 
-def _start(session: Session, row: Row, until: Callable[[Any, Contestant], None]) -> Row:
+def _start(
+    session: Session,
+    row: Row,
+    until: Callable[[Any, Contestant], None],
+    chosen: list[Contestant],
+    again: bool = False,
+) -> Row:
     def trial(contestant: Contestant) -> Trial:
         def measure() -> float:
             pool = None
+            who.forget_interpreters()
+            if again:
+                pool = contestant.open(WORKERS)
+                until(pool, contestant)
+                who.close(pool)
 
             def begin() -> None:
                 nonlocal pool
@@ -207,14 +218,40 @@ def _start(session: Session, row: Row, until: Callable[[Any, Contestant], None])
 
         return measure
 
-    chosen = sorted(session.submitters(), key=who.forks, reverse=True)
+    chosen = sorted(chosen, key=who.forks, reverse=True)
     return harness.interleave(row, {one.name: trial(one) for one in chosen}, session.repetitions)
+
+
+def _first_result(pool: Any, _: Contestant) -> None:
+    pool.submit(work.nothing).result()
+
+
+def _first_array(pool: Any, _: Contestant) -> None:
+    pool.submit(work.array).result()
 
 
 def start(session: Session) -> Row:
     """a two-worker pool, from nothing to its first result"""
     row = Row("start", str(start.__doc__), "ms")
-    return _start(session, row, lambda pool, _: pool.submit(work.nothing).result())
+    return _start(session, row, _first_result, session.submitters())
+
+
+def start_again(session: Session) -> Row:
+    """the same when another such pool has just been shut down"""
+    row = Row("again", str(start_again.__doc__), "ms")
+    return _start(session, row, _first_result, session.submitters(), again=True)
+
+
+def start_numpy(session: Session) -> Row:
+    """a two-worker pool, from nothing to its first result that needs NumPy"""
+    row = Row("numpy", str(start_numpy.__doc__), "ms")
+    return _start(session, row, _first_array, session.plaits())
+
+
+def start_numpy_again(session: Session) -> Row:
+    """the same when another such pool has just been shut down"""
+    row = Row("numpyagain", str(start_numpy_again.__doc__), "ms")
+    return _start(session, row, _first_array, session.plaits(), again=True)
 
 
 def start_both(session: Session) -> Row:
@@ -225,7 +262,8 @@ def start_both(session: Session) -> Row:
         while len(seen) < WORKERS:
             seen.update([one.result() for one in [pool.submit(work.who) for _ in range(WORKERS)]])
 
-    return _start(session, Row("startboth", str(start_both.__doc__), "ms"), until)
+    row = Row("startboth", str(start_both.__doc__), "ms")
+    return _start(session, row, until, session.submitters())
 
 
 # ---- large arguments ----
@@ -295,6 +333,9 @@ def shared_handover(session: Session) -> Row:
 ROWS: dict[str, Callable[[Session], Row]] = {
     "start": start,
     "startboth": start_both,
+    "again": start_again,
+    "numpy": start_numpy,
+    "numpyagain": start_numpy_again,
     "pipelined": pipelined,
     "lambda": pipelined_lambda,
     "roundtrip": round_trip,
@@ -331,7 +372,7 @@ def main(argv: list[str]) -> None:
     bases = [one.name for one in session.plaits()]
     rows: dict[str, Row] = {}
     for name, measure in ROWS.items():
-        if not options.only or name in options.only:
+        if name in (options.only or ROWS) and (who.HAS_NUMPY or "numpy" not in name):
             rows[name] = measure(session)
             harness.show(rows[name], bases)
     verdicts = targets.judge(rows, who.auto_kind())

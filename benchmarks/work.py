@@ -10,6 +10,13 @@ def nothing(item: object = None) -> None:
     """The no-op: what remains is the cost of getting it to a worker and back."""
 
 
+def array() -> float:
+    """A little of NumPy."""
+    import numpy
+
+    return float(numpy.ones(10).sum())
+
+
 def burn(turns: int) -> None:
     """A busy loop of so many turns, some ten to twenty nanoseconds each."""
     for _ in range(turns):

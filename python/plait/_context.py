@@ -130,6 +130,13 @@ def merge(below: Context, above: Context) -> Context:
     return merged
 
 
+def forget() -> None:
+    """Between two pools that an interpreter serves."""
+    _homes.clear()
+    _by_token.clear()
+    _homeless.clear()
+
+
 def _find(module_name: str, name: str) -> ContextVar[Any]:
     __import__(module_name)
     variable = getattr(sys.modules[module_name], name)

@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from plait import _kinds, _limits, _plait, _resemble
+from plait import _kinds, _limits, _plait, _resemble, _reuse
 from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
 from plait._options import Options
@@ -148,6 +148,9 @@ class Pool(_plait.PoolBase, Calls):
                 limits.max_tasks_per_worker or 0,
                 limits.memory_limit is not None,
             )
+        keep = 0
+        if self.kind == "interpreter" and initializer is None and not forward_logging:
+            keep = _reuse.limit()
         self._open(
             self.kind,
             max_workers,
@@ -156,6 +159,7 @@ class Pool(_plait.PoolBase, Calls):
             initializer,
             tuple(initargs),
             process,
+            keep,
         )
         _pools.add(self)
 
@@ -253,6 +257,7 @@ def _at_exit() -> None:
     interrupted: KeyboardInterrupt | None = None
     while True:
         try:
+            _reuse.end()
             for pool in pools:
                 pool._join()
             _plait._join_orphans()

@@ -26,8 +26,9 @@ def describe(
     """What a worker's interpreter is to take over, natively encodable.
 
     sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
-    stdout and stderr is to be seen line by line. isolation: for plait._isolate. limits: for
-    plait._limits. parts: what adopt() is given, if there is any.
+    stdout and stderr is to be seen line by line. isolation: for plait._isolate; isolation_else:
+    what holds there if that is None, as pools with another one need other interpreters. parts: what
+    adopt() is given, if there is any; limits of them are for plait._limits.
     """
     setup: dict[str, Any] = {
         "sys": {
@@ -41,6 +42,7 @@ def describe(
         },
         "eager": (_is_eager(sys.stdout), _is_eager(sys.stderr)),
         "isolation": isolation,
+        "isolation_else": os.environ.get("PLAIT_ISOLATION"),
     }
     parts: dict[str, Any] = {}
     warnings = sys.modules.get("warnings")

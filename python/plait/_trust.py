@@ -237,6 +237,13 @@ def _path(folder: Path, package: str) -> Path:
 _remembered: Final[dict[str, _Record]] = {}
 
 
+def forget_refusals() -> None:
+    """Between two pools that an interpreter serves: what failed may be better by now."""
+    for package, record in list(_remembered.items()):
+        if not record.isolation.usable:
+            del _remembered[package]
+
+
 def _load(folder: Path | None, package: str) -> _Record | None:
     if package in _remembered:
         return _remembered[package]

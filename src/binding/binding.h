@@ -246,6 +246,7 @@ typedef struct pool_core {
     uint64_t max_tasks;               /* process kind: of one child; 0: any number */
     bool replaces;                    /* process kind: a child that has run out of memory */
     message_t setup;                  /* what makes an interpreter resemble its maker */
+    unsigned keep;                    /* how many interpreters may be kept after it: reuse.c */
     shipment_t *initializer_shipment; /* not for threads; or NULL */
     message_t initializer_arguments;
     PyObject *initializer;              /* thread kind: a callable without arguments, or NULL */
@@ -274,6 +275,7 @@ typedef struct worker_data {
     PyInterpreterState *interpreter;
     unsigned long thread_id; /* as Python's threading knows it */
     /* the worker's own */
+    bool reused;       /* its interpreter has served another pool, see reuse.c */
     bool entered;      /* counted in the core's */
     table_t functions; /* shipment id -> callable */
     kept_encoder_t encoder;
@@ -302,6 +304,7 @@ typedef struct worker_data {
     plait_job_flag_t *items_expired;     /* the worker's own: that stream's */
     PLAIT_ATOMIC(uint32_t) items_struck; /* they have been interrupted */
     plait_prim_lock_t lock;   /* asynchronous exceptions are set and taken back under it */
+    bool was_struck;          /* guarded by lock: one was set, ever */
     struct worker_data *next; /* guarded by the pool's lock, as visitors */
     unsigned visitors;
 } worker_data_t;
@@ -316,6 +319,11 @@ int worker_find_state(worker_data_t *data);
 int worker_resemble_maker(worker_data_t *data);
 int worker_run_initializer(worker_data_t *data); /* and settles what it has set */
 void worker_forget_functions(worker_data_t *data);
+
+/* The steps of its end. The first: what it has of the pool goes; whether its interpreter can serve
+ * another one (reuse_keep). The second, for own interpreters, frees the data, too. */
+bool worker_leave_pool(worker_data_t *data);
+void worker_end_interpreter(worker_data_t *data);
 void worker_dispose(void *context);
 
 /* The callable of a shipment in this worker. A new reference, or NULL.
@@ -490,6 +498,11 @@ void output_end(worker_data_t *data);
 
 /* At its end. */
 void output_leave(worker_data_t *data);
+
+/* At the end of its pool, if its interpreter does not end; and before the next one, when what was
+ * printed in between has nowhere to go. */
+void output_end_all(worker_data_t *data);
+void output_forget(worker_data_t *data);
 
 void output_end_line(open_line_t *line);
 

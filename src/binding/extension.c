@@ -305,6 +305,18 @@ static PyObject *isolate(PyObject *module, PyObject *Py_UNUSED(ignored))
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(enter_thread_doc,
+             "_enter_thread()\n--\n\n"
+             "Tells the images of this interpreter that another thread runs it from now on.");
+
+static PyObject *enter_thread(PyObject *module, PyObject *Py_UNUSED(ignored))
+{
+    module_state *state = state_of_module(module);
+    if (state->images != NULL)
+        plait_images_enter_thread(state->images);
+    Py_RETURN_NONE;
+}
+
 PyDoc_STRVAR(count_unfit_images_doc,
              "_count_unfit_images()\n--\n\n"
              "How many modules CPython would have refused to import into this interpreter.");
@@ -330,6 +342,7 @@ static PyObject *leave_native_threads(PyObject *module, PyObject *Py_UNUSED(igno
 PyMethodDef isolation_methods[] = {
     {"_isolate", isolate, METH_NOARGS, isolate_doc},
     {"_load_extension", load_extension, METH_O, load_extension_doc},
+    {"_enter_thread", enter_thread, METH_NOARGS, enter_thread_doc},
     {"_count_unfit_images", count_unfit_images, METH_NOARGS, count_unfit_images_doc},
     {"_leave_native_threads", leave_native_threads, METH_NOARGS, leave_native_threads_doc},
     {NULL, NULL, 0, NULL},

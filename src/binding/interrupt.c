@@ -120,10 +120,12 @@ static void strike(worker_data_t *data, const target_t *target)
     plait_prim_lock(&data->lock);
     /* Before the look: see take_interrupt_back. It may be set already, by one who came before. */
     uint32_t before = plait_atomic_swap_seq_cst(&data->struck, 1);
-    if (use_target(data, target))
+    if (use_target(data, target)) {
         PyThreadState_SetAsyncExc(data->thread_id, class);
-    else
+        data->was_struck = true;
+    } else {
         plait_atomic_store_seq_cst(&data->struck, before);
+    }
     plait_prim_unlock(&data->lock);
     Py_DECREF(class);
 }

@@ -2,6 +2,9 @@
  * needed. */
 #include "binding/binding.h"
 #include "binding/isolation.h"
+#include "binding/reuse.h"
+
+#include <unistd.h>
 
 static const char *const name_texts[] = {
     [NAME_MODULE] = "__module__", [NAME_QUALNAME] = "__qualname__",
@@ -91,6 +94,46 @@ static PyObject *module_join_orphans(PyObject *module, PyObject *Py_UNUSED(ignor
     Py_RETURN_NONE;
 }
 
+PyDoc_STRVAR(end_kept_doc,
+             "_end_kept(for_good, /)\n--\n\n"
+             "Ends the interpreters that are kept for later pools, and waits for it.\n"
+             "for_good: none is kept from now on. Any thread.");
+
+static PyObject *module_end_kept(PyObject *Py_UNUSED(module), PyObject *for_good)
+{
+    reuse_end_all(for_good == Py_True);
+    Py_RETURN_NONE;
+}
+
+PyDoc_STRVAR(count_kept_doc, "_count_kept()\n--\n\n"
+                             "How many interpreters are kept for later pools. Any thread.");
+
+static PyObject *module_count_kept(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyLong_FromUnsignedLong(reuse_count());
+}
+
+PyDoc_STRVAR(environment_doc,
+             "_environment()\n--\n\nThe process's environment as it is now: dict[bytes, bytes].");
+
+static PyObject *module_environment(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    PyObject *found = PyDict_New();
+    for (char **entry = environ; found != NULL && entry != NULL && *entry != NULL; entry++) {
+        const char *sign = strchr(*entry, '=');
+        PyObject *name = sign == NULL ? NULL : PyBytes_FromStringAndSize(*entry, sign - *entry);
+        PyObject *value = name == NULL ? NULL : PyBytes_FromString(sign + 1);
+        /* Of a name that is there twice the first value holds, as for getenv. */
+        if (value != NULL && PyDict_SetDefault(found, name, value) == NULL)
+            Py_CLEAR(value);
+        if (sign != NULL && value == NULL)
+            Py_CLEAR(found);
+        Py_XDECREF(value);
+        Py_XDECREF(name);
+    }
+    return found;
+}
+
 PyDoc_STRVAR(serve_doc, "_serve()\n--\n\n"
                         "In the child of a process pool: serves its parent until told to end.");
 
@@ -178,6 +221,9 @@ static PyMethodDef module_methods[] = {
     {"_after_fork", module_after_fork, METH_NOARGS, after_fork_doc},
     {"_join_orphans", module_join_orphans, METH_NOARGS, join_orphans_doc},
     {"cpu_count", module_cpu_count, METH_NOARGS, cpu_count_doc},
+    {"_end_kept", module_end_kept, METH_O, end_kept_doc},
+    {"_count_kept", module_count_kept, METH_NOARGS, count_kept_doc},
+    {"_environment", module_environment, METH_NOARGS, environment_doc},
     {"_serve", module_serve, METH_NOARGS, serve_doc},
     {"_send_record", module_send_record, METH_O, send_record_doc},
     {"_encode", module_encode, METH_O, encode_doc},

@@ -217,6 +217,33 @@ void output_leave(worker_data_t *data)
         Py_CLEAR(data->carried[index]);
 }
 
+void output_end_all(worker_data_t *data)
+{
+    output_end(data);
+    for (int index = 0; index < STREAM_COUNT; index++) {
+        lines_object *lines = (lines_object *)data->carried[index];
+        PyObject *text = lines == NULL ? NULL : lines->open; /* this thread is the only one */
+        if (text == NULL)
+            continue;
+        lines->open = NULL;
+        if (put_out(lines, text) < 0 || carry(lines, false) < 0)
+            PyErr_WriteUnraisable((PyObject *)lines);
+        Py_DECREF(text);
+    }
+}
+
+void output_forget(worker_data_t *data)
+{
+    for (int index = 0; index < STREAM_COUNT; index++) {
+        lines_object *lines = (lines_object *)data->carried[index];
+        if (lines == NULL)
+            continue;
+        Py_CLEAR(lines->open);
+        Py_CLEAR(lines->waiting);
+        lines->length = 0;
+    }
+}
+
 /* ---- the methods that streams get ---- */
 
 static PyObject *lines_write(PyObject *object, PyObject *text)

@@ -169,11 +169,12 @@ static int open_initializer(pool_core_t *core, pool_object *self, module_state *
 
 PyDoc_STRVAR(
     open_doc,
-    "_open($self, kind, workers, prefix, setup, initializer, initargs, process, /)\n--\n\n"
+    "_open($self, kind, workers, prefix, setup, initializer, initargs, process, keep, /)\n--\n\n"
     "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. process: for that kind\n"
     "(the command that starts a child, as bytes; its environment likewise, () for this process's;\n"
     "how many tasks one child runs, 0 for any number; whether one that ran out of memory is\n"
-    "replaced). No worker is started yet.");
+    "replaced). keep: how many interpreters may be kept for later pools. No worker is started "
+    "yet.");
 
 static pool_kind kind_of_name(const char *name)
 {
@@ -228,16 +229,18 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
 {
     pool_object *self = (pool_object *)object;
     module_state *state = state_of_type(type);
-    if (count != 7 || self->core != NULL)
-        return PyErr_Format(PyExc_TypeError, "_open() takes seven arguments, once");
+    if (count != 8 || self->core != NULL)
+        return PyErr_Format(PyExc_TypeError, "_open() takes eight arguments, once");
     const char *kind = PyUnicode_AsUTF8(args[0]), *prefix = PyUnicode_AsUTF8(args[2]);
     unsigned long workers = PyLong_AsUnsignedLong(args[1]);
-    if (kind == NULL || prefix == NULL || (workers == (unsigned long)-1 && PyErr_Occurred()))
+    unsigned long keep = PyLong_AsUnsignedLong(args[7]);
+    if (kind == NULL || prefix == NULL || PyErr_Occurred())
         return NULL;
     pool_core_t *core = calloc(1, sizeof *core);
     if (core == NULL)
         return PyErr_NoMemory();
     core->kind = kind_of_name(kind);
+    core->keep = (unsigned)keep;
     core->interpreter = PyInterpreterState_Get();
     core->maker = state;
     core->fork_count = plait_prim_fork_count();

@@ -7,6 +7,7 @@
  */
 #include "binding/binding.h"
 #include "binding/isolation.h"
+#include "binding/reuse.h"
 
 /* How often a thread worker does what tasks that run no bytecode would never be asked to do, in ns: let
  * others have the GIL, or, without one, free what other threads have let go of. Of the GIL longer than
@@ -36,7 +37,8 @@ worker_data_t *worker_data_new(plait_worker_t *worker)
 /* With a thread state: finds this interpreter's own module. */
 int worker_find_state(worker_data_t *data)
 {
-    data->module = PyImport_ImportModule("plait._plait");
+    if (data->module == NULL)
+        data->module = PyImport_ImportModule("plait._plait");
     if (data->module == NULL)
         return -1;
     data->state = state_of_module(data->module);
@@ -106,6 +108,17 @@ static int resemble_maker(PyObject *setup)
     return 0;
 }
 
+/* `argument` NULL: without one. */
+static int call_module(const char *name, const char *function, PyObject *argument)
+{
+    PyObject *module = PyImport_ImportModule(name), *done = NULL;
+    if (module != NULL)
+        done = PyObject_CallMethod(module, function, argument == NULL ? NULL : "(O)", argument);
+    Py_XDECREF(done);
+    Py_XDECREF(module);
+    return done == NULL ? -1 : 0;
+}
+
 /* Then what needs modules: see plait._resemble. */
 static int resemble_further(worker_data_t *data, PyObject *setup)
 {
@@ -114,31 +127,24 @@ static int resemble_further(worker_data_t *data, PyObject *setup)
     data->state->worker = data;
     if (eager != NULL && output_take_own_streams(data, eager) < 0)
         return -1;
-    if (parts == NULL)
-        return 0;
-    PyObject *module = PyImport_ImportModule("plait._resemble");
-    PyObject *done = module == NULL ? NULL : PyObject_CallMethod(module, "adopt", "(O)", parts);
-    Py_XDECREF(done);
-    Py_XDECREF(module);
-    return done == NULL ? -1 : 0;
+    return parts == NULL ? 0 : call_module("plait._resemble", "adopt", parts);
 }
 
 /* Own-GIL interpreters import what declares its support of them; the rest is made to fit. Without a
- * GIL, CPython refuses nothing. */
-static int isolate_extensions(PyObject *setup)
+ * GIL, CPython refuses nothing, and no interpreter is used again. */
+static int prepare_interpreter(const worker_data_t *data, PyObject *setup)
 {
 #ifdef Py_GIL_DISABLED
+    (void)data;
     (void)setup;
     return 0;
 #else
     PyObject *asked = PyDict_GetItemString(setup, "isolation"); /* borrowed */
-    PyObject *module = PyImport_ImportModule("plait._isolate");
-    PyObject *done = module == NULL
-                         ? NULL
-                         : PyObject_CallMethod(module, "install", "O", asked ? asked : Py_None);
-    Py_XDECREF(done);
-    Py_XDECREF(module);
-    return done == NULL ? -1 : 0;
+    if (data->reused)
+        return call_module("plait._reuse", "begin", NULL);
+    if (call_module("plait._isolate", "install", asked == NULL ? Py_None : asked) < 0)
+        return -1;
+    return data->core->keep == 0 ? 0 : call_module("plait._reuse", "watch", NULL);
 #endif
 }
 
@@ -146,12 +152,13 @@ int worker_resemble_maker(worker_data_t *data)
 {
     module_state bare = {0}; /* enough to decode what only holds builtins */
     PyObject *setup = decode_message(&bare, &data->core->setup);
-    int status = setup == NULL || resemble_maker(setup) < 0 ||
-                         (data->state == NULL && worker_find_state(data) < 0) ||
-                         (data->core->kind == KIND_INTERPRETER && isolate_extensions(setup) < 0) ||
-                         resemble_further(data, setup) < 0
-                     ? -1
-                     : 0;
+    int status =
+        setup == NULL || resemble_maker(setup) < 0 ||
+                (data->state == NULL && worker_find_state(data) < 0) ||
+                (data->core->kind == KIND_INTERPRETER && prepare_interpreter(data, setup) < 0) ||
+                resemble_further(data, setup) < 0
+            ? -1
+            : 0;
     Py_XDECREF(setup);
     return status;
 }
@@ -209,7 +216,8 @@ static int introduce_thread(worker_data_t *data, plait_worker_t *worker)
     return status;
 }
 
-static int enter(plait_worker_t *worker)
+/* A thread state in the maker's interpreter, or an interpreter that is new. */
+static int enter_new(plait_worker_t *worker)
 {
     worker_data_t *data = worker_data_new(worker);
     if (data == NULL) {
@@ -225,6 +233,15 @@ static int enter(plait_worker_t *worker)
         PyErr_Print();
         return PLAIT_SYSTEM;
     }
+    return PLAIT_OK;
+}
+
+static int enter(plait_worker_t *worker)
+{
+    int result = reuse_take(worker) ? PLAIT_OK : enter_new(worker);
+    if (result != PLAIT_OK)
+        return result;
+    worker_data_t *data = plait_worker_data(worker);
     if (introduce_thread(data, worker) < 0 || worker_run_initializer(data) < 0) {
         core_failed(data->core, data->state, "its initializer raised");
         output_settle(data);
@@ -250,6 +267,33 @@ void worker_forget_functions(worker_data_t *data)
     table_fini(&forgotten);
 }
 
+bool worker_leave_pool(worker_data_t *data)
+{
+    leave_members(data);
+    worker_forget_functions(data);
+    context_end(data);
+    bool fit = reuse_is_fit(data);
+    if (data->state != NULL)
+        encoder_fini(&data->encoder.encoder);
+    if (fit)
+        output_end_all(data);
+    else
+        output_leave(data);
+    return fit;
+}
+
+void worker_end_interpreter(worker_data_t *data)
+{
+    home_t *home = data->state == NULL ? NULL : data->state->home;
+    for (int index = 0; index < STREAM_COUNT; index++)
+        Py_CLEAR(data->carried[index]);
+    Py_CLEAR(data->module);
+    Py_EndInterpreter(data->thread_state);
+    home_give(home);
+    visit_end(data);
+    free(data);
+}
+
 static void leave(plait_worker_t *worker)
 {
     worker_data_t *data = plait_worker_data(worker);
@@ -257,26 +301,22 @@ static void leave(plait_worker_t *worker)
         return;
     if (data->entered)
         plait_atomic_sub_seq_cst(&data->core->entered, 1);
-    if (data->thread_state != NULL) {
-        leave_members(data);
-        worker_forget_functions(data);
-        context_end(data);
-        if (data->state != NULL)
-            encoder_fini(&data->encoder.encoder);
-        output_leave(data);
+    bool fit = data->thread_state != NULL && worker_leave_pool(data);
+    if (data->thread_state == NULL) {
+        free(data);
+    } else if (fit) {
+        plait_worker_set_data(worker, NULL); /* another worker may have it at once */
+        reuse_keep(data);
+        return;
+    } else if (data->core->kind == KIND_INTERPRETER) {
+        worker_end_interpreter(data);
+    } else {
         Py_CLEAR(data->module);
-        if (data->core->kind == KIND_INTERPRETER) {
-            home_t *home = data->state == NULL ? NULL : data->state->home;
-            Py_EndInterpreter(data->thread_state);
-            home_give(home);
-            visit_end(data);
-        } else {
-            PyThreadState_Clear(data->thread_state);
-            PyThreadState_DeleteCurrent();
-        }
+        PyThreadState_Clear(data->thread_state);
+        PyThreadState_DeleteCurrent();
+        free(data);
     }
     plait_worker_set_data(worker, NULL);
-    free(data);
 }
 
 /* ---- a frame to run in ---- */

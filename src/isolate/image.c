@@ -453,3 +453,8 @@ int plait_images_load(plait_images_t *images, const char *path, void **handle)
     plait_threads_limit(&images->limited, image->handle);
     return PLAIT_OK;
 }
+
+void plait_images_enter_thread(plait_images_t *images)
+{
+    plait_threads_limit_again(&images->limited);
+}

@@ -37,6 +37,9 @@ void plait_images_free(plait_images_t *images);
  * _CORRUPT, _UNSUPPORTED) plait_images_error says what went wrong. */
 int plait_images_load(plait_images_t *images, const char *path, void **handle);
 
+/* Another thread uses the set from now on: what holds for each calling thread is said again there. */
+void plait_images_enter_thread(plait_images_t *images);
+
 /* What the last error was about; never NULL. */
 const char *plait_images_error(const plait_images_t *images);
 

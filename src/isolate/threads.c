@@ -99,3 +99,9 @@ void plait_threads_limit(plait_threads_t *threads, void *handle)
             set_one(address);
     }
 }
+
+void plait_threads_limit_again(const plait_threads_t *threads)
+{
+    for (size_t index = 0; index < threads->count; index++)
+        set_one(threads->called[index]);
+}

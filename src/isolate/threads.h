@@ -44,4 +44,7 @@ typedef struct plait_threads {
  * environment chooses. Once per library, so that what the thread itself asks for later holds. */
 void plait_threads_limit(plait_threads_t *threads, void *handle);
 
+/* What was done so for another thread, for the calling one. */
+void plait_threads_limit_again(const plait_threads_t *threads);
+
 #endif

@@ -18,11 +18,15 @@ from pathlib import Path
 import jobs
 import plait
 import pytest
+from plait import _plait
 
 FREE_THREADED = bool(sysconfig.get_config_var("Py_GIL_DISABLED"))
 
 # CPython's own defects: here kind="interpreter" must be refused, and nowhere else on a GIL build.
 INTERPRETERS_CRASH = sys.version_info[:3] < (3, 12, 8) or sys.version_info[:3] == (3, 13, 0)
+
+# Whether interpreters outlive their pools, for later ones.
+KEEPS_INTERPRETERS = sys.version_info >= (3, 13) and not FREE_THREADED and not INTERPRETERS_CRASH
 
 # For timeouts in seconds: never reached unless something hangs.
 LONG = 60
@@ -233,11 +237,23 @@ def memory_of_process() -> int:
 
 
 def interpreters_of_process() -> int:
+    """Without those that are kept for later pools."""
     try:
         import _interpreters
     except ImportError:
         import _xxsubinterpreters as _interpreters
-    return len(_interpreters.list_all())
+    return len(_interpreters.list_all()) - _plait._count_kept()
+
+
+def newest_interpreter() -> int:
+    """Counts all interpreters that there have been."""
+    try:
+        import _interpreters
+    except ImportError:
+        return 0
+    made = _interpreters.create()
+    _interpreters.destroy(made)
+    return int(made)
 
 
 @dataclass(frozen=True)

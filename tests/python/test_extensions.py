@@ -272,6 +272,71 @@ with plait.Pool(1, kind="interpreter") as pool:
 """
 
 
+@pytest.fixture
+def installed(built: Path, tmp_path: Path) -> Path:
+    """The modules where packages are installed: they stay in an interpreter that is used again."""
+    if not helpers.KEEPS_INTERPRETERS:
+        pytest.skip("interpreters end with their pools here")
+    (tmp_path / "site-packages").symlink_to(built)
+    return tmp_path / "site-packages"
+
+
+USE = """
+from plait import _plait
+def use():
+    import _interpreters
+    m = module()
+    outside = m.call_from_thread(lambda: None, 3)
+    return _interpreters.get_current()[0], m.count(), m.omp_threads(), outside, m.main_id()
+"""
+
+
+def test_modules_of_interpreters_that_are_used_again(installed: Path, name: str) -> None:
+    lines = run(
+        installed,
+        name,
+        USE
+        + """
+for _ in range(3):
+    with plait.Pool(1, kind="interpreter") as pool:
+        print(*pool.submit(use).result())
+print(_plait._count_kept())
+""",
+        env={"OMP_NUM_THREADS": "", "PLAIT_KEEP_INTERPRETERS": "2"},
+    )
+    assert lines == ["1 1 1 0 1", "1 2 1 0 1", "1 3 1 0 1", "1"]
+
+
+def test_native_threads_and_ends_of_interpreters_that_are_used_again(
+    installed: Path, name: str, tmp_path: Path
+) -> None:
+    lines = run(
+        installed,
+        name,
+        USE
+        + """
+def linger():
+    module().linger(lambda: None, 300_000)
+def note(path):
+    module().note_exit(path)
+with plait.Pool(1, kind="interpreter") as pool:
+    pool.submit(note, sys.argv[3]).result()
+with plait.Pool(1, kind="interpreter") as pool:
+    print(*pool.submit(use).result())
+assert not os.path.exists(sys.argv[3])
+with plait.Pool(1, kind="interpreter") as pool:
+    pool.submit(linger).result()
+print(_plait._count_kept())
+with plait.Pool(1, kind="interpreter") as pool:
+    pool.submit(note, sys.argv[3] + "2").result()
+""",
+        os.fspath(tmp_path / "note"),
+        env={"OMP_NUM_THREADS": "", "PLAIT_KEEP_INTERPRETERS": "2"},
+    )
+    assert lines == ["1 1 1 0 1", "0"]
+    assert [(tmp_path / note).read_text() for note in ("note", "note2")] == ["left\n", "left\n"]
+
+
 @pytest.mark.parametrize("package", ["torch", "uvloop"])
 def test_what_cannot_work_is_refused_with_the_way_out(tmp_path: Path, package: str) -> None:
     helpers.compile_module(tmp_path, f"{package}._C", "MULTI_PHASE")

@@ -42,6 +42,22 @@ static PyObject *main_id(PyObject *self, PyObject *ignored)
     return PyLong_FromLongLong(PyInterpreterState_GetID(PyInterpreterState_Main()));
 }
 
+/* ---- what OpenMP keeps for each calling thread ---- */
+
+static _Thread_local int thread_limit = 8;
+
+void omp_set_num_threads(int number);
+
+void omp_set_num_threads(int number)
+{
+    thread_limit = number;
+}
+
+static PyObject *omp_threads(PyObject *self, PyObject *ignored)
+{
+    return PyLong_FromLong(thread_limit);
+}
+
 /* ---- native threads ---- */
 
 typedef struct errand {
@@ -207,6 +223,7 @@ static PyMethodDef methods[] = {
     {"count", count, METH_NOARGS, NULL},
     {"keep", keep, METH_O, NULL},
     {"main_id", main_id, METH_NOARGS, NULL},
+    {"omp_threads", omp_threads, METH_NOARGS, NULL},
     {"call_from_thread", call_from_thread, METH_VARARGS, NULL},
     {"linger", linger, METH_VARARGS, NULL},
     {"address_of_visit", address_of_visit, METH_NOARGS, NULL},

@@ -71,17 +71,6 @@ class Watchdog:
                 os._exit(3)
 
 
-def newest_interpreter() -> int:
-    """Counts all interpreters that there have been."""
-    try:
-        import _interpreters
-    except ImportError:
-        return 0
-    made = _interpreters.create()
-    _interpreters.destroy(made)
-    return int(made)
-
-
 def cpython_leak() -> float:
     """Bytes that CPython itself loses with each interpreter that imports what a worker does."""
     try:
@@ -125,7 +114,7 @@ class Ledger:
         first = self._first
         if not helpers.settles(lambda: self._is_within(Holdings.now(), first), 30):
             raise AssertionError(f"left behind: {first} became {Holdings.now()}; {self._names()}")
-        made = newest_interpreter() if self._kind == "interpreter" else 0
+        made = helpers.newest_interpreter() if self._kind == "interpreter" else 0
         self.readings.append(Reading(Holdings.now(), helpers.memory_of_process(), made))
 
     @staticmethod

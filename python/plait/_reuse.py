@@ -1,0 +1,299 @@
+"""Interpreters that serve one pool after another: how many are kept, and how one begins anew.
+
+What an interpreter has imported from the standard library and from installed packages stays, as it
+is; everything else goes, the modules of the program among it. One that cannot be brought there ends
+with its pool, as all do elsewhere. See docs/design/workers.md.
+"""
+
+import atexit
+import builtins
+import gc
+import os
+import sys
+from collections.abc import Callable
+from importlib.machinery import EXTENSION_SUFFIXES
+from types import ModuleType
+from typing import Any, Final, NamedTuple
+
+from plait import _plait
+
+# ---- the main interpreter ----
+
+_VARIABLE: Final = "PLAIT_KEEP_INTERPRETERS"
+
+
+def limit() -> int:
+    """How many interpreters may be kept when a pool ends that is made now; 0: none.
+
+    The environment's PLAIT_KEEP_INTERPRETERS, else cpu_count(). Only the main interpreter keeps
+    any, which ends them at its exit. Raises ValueError.
+    """
+    asked = os.environ.get(_VARIABLE) or str(_plait.cpu_count())
+    if not (asked.isascii() and asked.isdigit() and len(asked) < 9):
+        raise ValueError(f"{_VARIABLE} must be a number of interpreters, 0 or more, not {asked!r}")
+    return int(asked) if _can_keep() else 0
+
+
+def _can_keep() -> bool:
+    import _thread
+
+    from plait import _kinds
+
+    return (
+        sys.version_info >= (3, 13)
+        and not _kinds.FREE_THREADED
+        and _thread._is_main_interpreter()
+        and os.environ.get("PLAIT_ISOLATION") != "trial"  # where ends are what is tried out
+    )
+
+
+def end() -> None:
+    """At an interpreter's exit: if it is the main one, those that are kept end before it does."""
+    if sys.version_info >= (3, 13):
+        import _thread
+
+        if _thread._is_main_interpreter():
+            if _plait._count_kept():
+                _stop_tracing_memory()
+            _plait._end_kept(True)
+
+
+def _stop_tracing_memory() -> None:
+    """CPython hangs or crashes when an interpreter with a GIL of its own ends under tracemalloc,
+    which may have been started when no pool was open any more.
+    """
+    tracemalloc = sys.modules.get("_tracemalloc")
+    if tracemalloc is not None and tracemalloc.is_tracing():
+        tracemalloc.stop()
+
+
+# ---- a worker's: what is put back ----
+
+
+class _Start(NamedTuple):
+    """An interpreter before anything of the program's has run in it."""
+
+    modules: dict[str, ModuleType]
+    main: dict[str, Any]
+    builtins: dict[str, Any]
+    system: dict[str, Any]
+    environment: Any
+    filters: list[Any]
+    thresholds: tuple[int, ...]
+    dlopen_flags: int
+
+
+_start: _Start
+_registrants: Final[list[str]] = []  # modules of the program with something to do at the end
+_register: Final = atexit.register
+
+
+def watch() -> None:
+    """Before anything of the program's runs."""
+    global _start
+    import _warnings
+
+    _start = _Start(
+        dict(sys.modules),
+        dict(vars(sys.modules["__main__"])),
+        dict(vars(builtins)),
+        dict(vars(sys)),
+        os.environ,
+        list(_warnings.filters),
+        gc.get_threshold(),
+        sys.getdlopenflags(),
+    )
+    atexit.register = _watched_register
+
+
+def _watched_register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """atexit.register: what packages want done at the end can wait as long as they stay."""
+    caller = sys._getframe(1).f_globals.get("__name__") or ""
+    if not _Staying().has(caller):
+        _registrants.append(caller)
+    return _register(func, *args, **kwargs)
+
+
+# ---- which modules stay ----
+
+_OWN: Final = frozenset({"plait", "cloudpickle"})  # wherever they are
+_LIBRARY: Final = f"{getattr(sys, '_stdlib_dir', None)}{os.sep}"
+_FOLDERS: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+
+
+class _Staying:
+    """The modules of the standard library and of installed packages."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, bool] = {}
+
+    def has(self, name: str) -> bool:
+        """Whether the module of that name stays."""
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = self._find_out(name)
+        return known
+
+    def _find_out(self, name: str) -> bool:
+        module = sys.modules.get(name)
+        if module is None or name == "__main__":
+            return False
+        if _start.modules.get(name) is module or name.partition(".")[0] in _OWN:
+            return True
+        parent = name.rpartition(".")[0]
+        if parent and not self.has(parent):  # a package that is imported anew wants its parts anew
+            return False
+        places = _places(module)
+        return all(map(_is_installed, places)) if places else bool(parent)
+
+
+def _attribute(module: ModuleType, name: str) -> Any:
+    """Without asking the module, which may have something to say that imports more."""
+    variables = getattr(module, "__dict__", None)
+    return variables.get(name) if isinstance(variables, dict) else None
+
+
+def _places(module: ModuleType) -> list[str]:
+    """Where it was loaded from; empty for what was made at run time."""
+    spec = _attribute(module, "__spec__")
+    if getattr(spec, "origin", None) in ("built-in", "frozen"):
+        return [_LIBRARY]
+    file = _attribute(module, "__file__")
+    if file:
+        return [file]
+    return [f"{place}{os.sep}" for place in _attribute(module, "__path__") or ()]
+
+
+def _is_installed(place: str) -> bool:
+    return place.startswith(_LIBRARY) or any(folder in place for folder in _FOLDERS)
+
+
+def _is_extension(module: ModuleType) -> bool:
+    return str(_attribute(module, "__file__")).endswith(tuple(EXTENSION_SUFFIXES))
+
+
+# ---- the end of a pool ----
+
+
+def leave() -> bool:
+    """Whether this interpreter can serve another pool; then nothing of the last one is left."""
+    _put_back(vars(builtins), _start.builtins)  # first, as all of this uses them
+    staying = _Staying()
+    leaving = {name for name in list(sys.modules) if not staying.has(name)} - {"__main__"}
+    if _registrants or _is_bound() or any(_is_extension(sys.modules[name]) for name in leaving):
+        return False
+    _put_back(vars(sys), _start.system)
+    for name in leaving:
+        del sys.modules[name]
+    sys.modules.update(_start.modules)
+    _put_back(vars(sys.modules["__main__"]), _start.main)
+    _drop_strangers(leaving | {"__main__"})
+    _put_back_settings()
+    _forget()
+    gc.collect()
+    return not _has_pools()
+
+
+def _is_bound() -> bool:
+    """Whether something was set up that cannot be undone, or only by those who did it."""
+    streams = (_start.system["stdout"], _start.system["stderr"])
+    tools = (sys.monitoring.get_tool(number) for number in range(6))
+    return (
+        any(stream is not None and stream.closed for stream in streams)
+        or any(tool is not None for tool in tools)
+        or _has_thread_hooks()
+        or _has_log_handlers()
+        or _shows_warnings_differently()
+        or sys.modules.get("plait._plait") is not _plait
+    )
+
+
+def _has_thread_hooks() -> bool:
+    threading = sys.modules.get("threading")
+    return threading is not None and bool(
+        threading.gettrace()
+        or threading.getprofile()
+        or threading.excepthook is not threading.__excepthook__
+    )
+
+
+def _has_log_handlers() -> bool:
+    """Those that are imported anew would add theirs once more."""
+    logging = sys.modules.get("logging")
+    if logging is None:
+        return False
+    handlers = [reference() for reference in logging._handlerList]
+    harmless = (logging.NullHandler, type(logging.lastResort), type(None))
+    return (
+        not all(isinstance(handler, harmless) for handler in handlers)
+        or logging.root.level != logging.WARNING
+        or logging.root.manager.disable != logging.NOTSET
+    )
+
+
+def _shows_warnings_differently() -> bool:
+    warnings = sys.modules.get("warnings")
+    return warnings is not None and warnings.showwarning is not warnings._showwarning_orig
+
+
+def _has_pools() -> bool:
+    module = sys.modules.get("plait._pool")
+    return module is not None and len(module._pools) > 0
+
+
+def _put_back(variables: dict[str, Any], start: dict[str, Any]) -> None:
+    for name in variables.keys() - start.keys():
+        del variables[name]
+    variables.update(start)
+
+
+def _drop_strangers(leaving: set[str]) -> None:
+    """Out of the lists that the interpreter calls what lies in them."""
+    every: tuple[list[Any], ...] = (sys.meta_path, sys.path_hooks, gc.callbacks)
+    for hooks in every:
+        hooks[:] = [hook for hook in hooks if _module_of(hook) not in leaving]
+
+
+def _module_of(hook: object) -> object:
+    return getattr(hook, "__module__", None) or type(hook).__module__
+
+
+def _put_back_settings() -> None:
+    vars(os)["environ"] = _start.environment
+    warnings = sys.modules.get("warnings")
+    if warnings is not None:
+        warnings.resetwarnings()
+        warnings.filters.extend(_start.filters)
+        warnings.onceregistry.clear()
+    sys.setdlopenflags(_start.dlopen_flags)
+    gc.set_threshold(*_start.thresholds)
+    gc.set_debug(0)
+    gc.enable()
+    gc.unfreeze()
+
+
+def _forget() -> None:
+    """What caches know of the last pool's, and where its generators of random numbers were."""
+    sys.path_importer_cache.clear()
+    context = sys.modules.get("plait._context")
+    if context is not None:
+        context.forget()
+    trust = sys.modules.get("plait._trust")
+    if trust is not None:
+        trust.forget_refusals()
+    if "linecache" in sys.modules:
+        sys.modules["linecache"].clearcache()
+    for name in ("random", "numpy.random"):
+        if name in sys.modules:
+            sys.modules[name].seed()
+
+
+# ---- the beginning of the next ----
+
+
+def begin() -> None:
+    """In a thread of another pool. What was set up by watch() and before still is."""
+    environment: dict[bytes, bytes] = os.environ._data  # type: ignore[attr-defined]
+    environment.clear()
+    environment.update(_plait._environment())
+    _plait._enter_thread()
