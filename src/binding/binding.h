@@ -725,9 +725,10 @@ int deadline_from_timeout(PyObject *timeout, int64_t *deadline);
 worker_data_t *worker_of_thread(void);
 
 /* One step of a wait of the calling thread for something that `sched` may have to do: a worker of
- * it runs something else that is queued, if there is anything, and *stepped says so. 0, or -1 with
- * an exception. */
-int help_while_waiting(uint64_t sched_id, bool *stepped);
+ * it, and after a while of another, runs something else that is queued there, if there is anything,
+ * and *stepped says so. *since: 0 at the beginning of the wait, and then this function's. 0, or -1
+ * with an exception. */
+int help_while_waiting(uint64_t sched_id, int64_t *since, bool *stepped);
 
 /* The deadline of one sleep of a longer wait: signals that arrive between two sleeps are seen by
  * the next. */

@@ -106,10 +106,10 @@ static int wait_until_final(future_object *self, PyObject *timeout)
     if (raise_if_inherited(self->call->fork_count, "future") < 0 ||
         deadline_from_timeout(timeout, &deadline) < 0)
         return -1;
-    for (;;) {
+    for (int64_t since = 0;;) {
         int result;
         bool stepped;
-        if (help_while_waiting(self->call->sched_id, &stepped) < 0)
+        if (help_while_waiting(self->call->sched_id, &since, &stepped) < 0)
             return -1;
         if (plait_task_is_final(state_of(self)))
             return 0;

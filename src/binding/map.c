@@ -130,6 +130,7 @@ static PyObject *give(map_object *self)
     uint64_t index = self->position++;
     PyObject *value = NULL;
     self->next++;
+    self->waiting_since = 0;
     if (answer->outcome != OUTCOME_VALUE) {
         PyObject *exception;
         answer_decode(self->state, answer, &exception);
@@ -178,7 +179,7 @@ static bool has_expired(const map_object *self)
 static int wait_for_grains(map_object *self)
 {
     bool stepped;
-    if (help_while_waiting(self->sched_id, &stepped) < 0)
+    if (help_while_waiting(self->sched_id, &self->waiting_since, &stepped) < 0)
         return -1;
     int64_t timeout = self->options.timeout, deadline = self->options.call.deadline;
     int result =
@@ -264,7 +265,7 @@ static PyObject *step_value(map_object *self)
             return NULL;
         if (result == STEP_READY)
             break;
-        if (result == STEP_IDLE && help_while_waiting(self->sched_id, &stepped) < 0)
+        if (result == STEP_IDLE && help_while_waiting(self->sched_id, &self->waiting_since, &stepped) < 0)
             return NULL;
         if (result == STEP_FED || !stepped)
             return Py_NewRef((PyObject *)self);

@@ -21,6 +21,7 @@ typedef struct map_object {
     stream_t *stream;
     map_options_t options;
     bool begun;
+    int64_t waiting_since; /* for the next value; see help_while_waiting */
     uint64_t taken; /* items taken from the input */
     uint64_t next;  /* items given to the caller */
     uint64_t block; /* how large the next block may be */

@@ -90,12 +90,13 @@ static plait_sched_t *take_orphan(module_state *state, bool any)
 /* 0 once the workers have ended, -1 with an exception. */
 static int join(plait_sched_t *sched)
 {
-    for (;;) {
+    for (int64_t since = 0;;) {
         int result;
         bool stepped;
-        if (help_while_waiting(0, &stepped) <
-            0) /* helps nobody: it is interrupted if its call is */
+        if (help_while_waiting(0, &since, &stepped) < 0) /* its own pool, not the one that ends */
             return -1;
+        if (stepped)
+            continue;
         Py_BEGIN_ALLOW_THREADS
         result = plait_sched_join(sched, deadline_of_sleep(PLAIT_PRIM_FOREVER));
         Py_END_ALLOW_THREADS

@@ -15,6 +15,10 @@
  * what its own calls have submitted, which is no deeper than the same recursion without a pool. */
 #define HELP_DEPTH 8
 
+/* How long a worker waits for a call of another pool before it helps its own, in ns: two pools whose
+ * calls wait for each other's would otherwise stand still for ever, each behind the other. */
+#define PATIENCE INT64_C(100000000)
+
 int deadline_from_timeout(PyObject *timeout, int64_t *deadline)
 {
     *deadline = PLAIT_PRIM_FOREVER;
@@ -44,7 +48,16 @@ int64_t deadline_of_sleep(int64_t deadline)
     return deadline < soon ? deadline : soon;
 }
 
-int help_while_waiting(uint64_t sched_id, bool *stepped)
+/* Whether the wait that *since (0 at first) belongs to goes on for long. */
+static bool out_of_patience(int64_t *since)
+{
+    int64_t now = plait_prim_now();
+    if (*since == 0)
+        *since = now;
+    return now - *since >= PATIENCE;
+}
+
+int help_while_waiting(uint64_t sched_id, int64_t *since, bool *stepped)
 {
     plait_worker_t *worker = plait_worker_current();
     worker_data_t *data = worker_of_thread();
@@ -53,7 +66,9 @@ int help_while_waiting(uint64_t sched_id, bool *stepped)
         return 0; /* abroad its calls belong to another interpreter than the one it is in */
     if (raise_if_interrupted_in_wait(data) < 0)
         return -1;
-    if (worker == NULL || plait_sched_id(plait_worker_sched(worker)) != sched_id)
+    if (worker == NULL || data->leaving)
+        return 0;
+    if (plait_sched_id(plait_worker_sched(worker)) != sched_id && !out_of_patience(since))
         return 0;
     if (Py_EnterRecursiveCall(" while a worker runs other tasks during a wait"))
         return -1;

@@ -78,6 +78,27 @@ def test_a_pool_inside_a_worker_of_another(kind):
         assert [future.result(LONG) for future in futures] == [55] * 3
 
 
+def wait_for_other(how, gate, other):
+    """Holds its pool's only worker, and then wants something of the other pool's."""
+    gate()
+    if how == "submit":
+        return other.submit(pow, 2, 5).result(LONG)
+    return sum(other.map(abs, range(-3, 0)))
+
+
+@pytest.mark.parametrize(("how", "result"), [("submit", 32), ("map", 6)])
+def test_calls_of_two_pools_that_wait_for_each_other(nesting_kind, gate, how, result):
+    with plait.Pool(1, kind=nesting_kind) as one, plait.Pool(1, kind=nesting_kind) as two:
+        futures = [
+            pool.submit(wait_for_other, how, gate.wait, other)
+            for pool, other in [(one, two), (two, one)]
+        ]
+        while not all(future.running() for future in futures):
+            time.sleep(0.001)
+        gate.open()
+        assert [future.result(LONG) for future in futures] == [result, result]
+
+
 def test_an_interrupted_call_leaves_its_worker_alive(kind):
     with plait.Pool(1, kind=kind) as pool:
         running, queued = pool.submit(spin), pool.submit(abs, -1)
