@@ -265,7 +265,8 @@ static PyObject *step_value(map_object *self)
             return NULL;
         if (result == STEP_READY)
             break;
-        if (result == STEP_IDLE && help_while_waiting(self->sched_id, &self->waiting_since, &stepped) < 0)
+        if (result == STEP_IDLE &&
+            help_while_waiting(self->sched_id, &self->waiting_since, &stepped) < 0)
             return NULL;
         if (result == STEP_FED || !stepped)
             return Py_NewRef((PyObject *)self);

@@ -22,10 +22,10 @@ typedef struct map_object {
     map_options_t options;
     bool begun;
     int64_t waiting_since; /* for the next value; see help_while_waiting */
-    uint64_t taken; /* items taken from the input */
-    uint64_t next;  /* items given to the caller */
-    uint64_t block; /* how large the next block may be */
-    double bytes;   /* of all messages so far */
+    uint64_t taken;        /* items taken from the input */
+    uint64_t next;         /* items given to the caller */
+    uint64_t block;        /* how large the next block may be */
+    double bytes;          /* of all messages so far */
     /* grains that came before their turn: a binary heap by place */
     grain_t **heap;
     size_t heap_count, heap_capacity;
