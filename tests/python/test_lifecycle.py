@@ -190,13 +190,8 @@ def keeping(request, kind, monkeypatch) -> bool:
     return kept
 
 
-@pytest.mark.timeout(400)
-def test_many_pools_leave_nothing_behind(kind, keeping):
-    count = pools_to_open(kind)
-    open_and_close(kind, max(count // 4, 20))  # what is made once is made: arenas, malloc's heaps
-    settled(Holdings.now(), 0)
-    _plait._end_kept(False)  # here and below: as many are kept both times; see test_reuse.py, too
-    leak = cpython_leak() if kind == "interpreter" else 0
+def memory_stays(kind, count, keeping, leak):
+    """Whether memory does, over so many pools; everything else that they leave is counted, too."""
     held, before = Holdings.now(), helpers.memory_of_process()
     made = -helpers.newest_interpreter()
     open_and_close(kind, count)
@@ -216,7 +211,18 @@ def test_many_pools_leave_nothing_behind(kind, keeping):
         gc.collect()  # without a GIL, what another thread dropped last waits for its maker
         return helpers.memory_of_process() - before
 
-    assert helpers.settles(lambda: grown() < allowed, 20), f"{grown() / count:.0f} bytes each"
+    return helpers.settles(lambda: grown() < allowed, 20)
+
+
+@pytest.mark.timeout(400)
+def test_many_pools_leave_nothing_behind(kind, keeping):
+    count = pools_to_open(kind)
+    open_and_close(kind, max(count // 4, 20))  # what is made once is made: arenas, malloc's heaps
+    settled(Holdings.now(), 0)
+    _plait._end_kept(False)  # here and below: as many are kept both times; see test_reuse.py, too
+    leak = cpython_leak() if kind == "interpreter" else 0
+    # Heaps grow once more when more threads happen to live at once than before; a leak always does.
+    assert any(memory_stays(kind, count, keeping, leak) for _ in range(3))
 
 
 def test_pools_without_work_cost_nothing(kind):

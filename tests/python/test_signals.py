@@ -344,30 +344,40 @@ print(codes)
 
 def test_fork_while_other_threads_open_pools(kind):
     """Interpreters that import extensions, and threads that threading has not made, may be on their
-    way: over both, CPython's child crashes or hangs by itself."""
-    if helpers.FREE_THREADED and kind == "thread":
-        pytest.skip("locks that CPython 3.13t hands over while it stops stay locked in the child")
+    way: over both, CPython's child crashes or hangs by itself. What is left: without a GIL, a lock
+    that CPython hands over while it stops for the fork stays locked in the child.
+    """
     script = """
-import os, sys, threading, warnings, plait
+import os, signal, sys, threading, time, warnings, plait
 warnings.simplefilter("ignore", DeprecationWarning)
 plait.submit(abs, -1).result()
 over = False
 def opens():
     while not over:
         with plait.Pool(1, kind=sys.argv[1]) as pool: pool.submit(abs, -1).result()
+def ended(child):
+    late = time.monotonic() + 5
+    while free_threaded and time.monotonic() < late:
+        if (found := os.waitpid(child, os.WNOHANG))[0]: return found
+        time.sleep(0.001)
+    if free_threaded: os.kill(child, signal.SIGKILL)
+    return os.waitpid(child, 0)
+free_threaded = not getattr(sys, "_is_gil_enabled", lambda: True)()
 threads = [threading.Thread(target=opens) for _ in range(2)]
 for t in threads: t.start()
-codes = []
+codes, hung = [], 0
 for _ in range(100):
     child = os.fork()
     if child == 0:
         os._exit(0 if list(plait.map(abs, [-1, -2])) == [1, 2] else 1)
-    codes.append(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+    codes.append(os.waitstatus_to_exitcode(ended(child)[1]))
+    hung += free_threaded and codes[-1] == -signal.SIGKILL
+    if hung == 3: break
 over = True
 for t in threads: t.join()
-print(codes)
+print(sorted({*codes} - ({-signal.SIGKILL} if free_threaded else {*()})))
 """
-    assert helpers.run_quietly(script, kind) == [str([0] * 100)]
+    assert helpers.run_quietly(script, kind) == ["[0]"]
 
 
 def test_fork_before_a_pool_was_used(kind):
