@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final, NamedTuple
 
 from plait import _kinds
+from plait._options import given
 
 _SIZE: Final = re.compile(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?)(i?)b?\s*", re.IGNORECASE)
 _LEAST_MEMORY: Final = 64 << 20  # an interpreter alone, with its threads' stacks, needs about half
@@ -28,11 +29,6 @@ class Limits(NamedTuple):
     cpu_affinity: tuple[int, ...] | None = None
     env: dict[str, str] | None = None
 
-    def given(self) -> list[str]:
-        """The names of the options that ask for something."""
-        pairs = zip(self._fields, self, Limits(), strict=True)
-        return [name for name, value, usual in pairs if value != usual]
-
     def environment(self) -> tuple[bytes, ...]:
         """All variables of a child's, as b"name=value"; () for those of this process as they are.
 
@@ -48,7 +44,7 @@ class Limits(NamedTuple):
 
     def of_the_child(self) -> dict[str, Any]:
         """What adopt() is given there, natively encodable."""
-        return {name: getattr(self, name) for name in self.given() if name in _ADOPTERS}
+        return {name: getattr(self, name) for name in given(self) if name in _ADOPTERS}
 
 
 def check(
@@ -143,12 +139,12 @@ _ADOPTERS: Final[dict[str, Any]] = {
 }
 
 
-def explain(error: BaseException) -> None:
-    """A MemoryError under a limit says so; telling it may need some, so the limit ends here.
+def explain(error: MemoryError) -> None:
+    """One that was raised under a limit says so; telling it may need some, so the limit ends here.
 
     This process is replaced before it runs anything else.
     """
-    if _memory_limit is None or not isinstance(error, MemoryError):
+    if _memory_limit is None:
         return
     import resource
 

@@ -10,6 +10,12 @@ PRIORITIES: Final = range(-2, 3)
 RETRIES: Final = range(1_000_001)
 
 
+def given(options: Any) -> list[str]:
+    """The fields of a named tuple that are not as they are by default."""
+    usual = options._field_defaults
+    return [name for name in options._fields if getattr(options, name) != usual[name]]
+
+
 class Options(NamedTuple):
     """The options of calls; the core reads the fields by their places."""
 
@@ -25,8 +31,7 @@ class Options(NamedTuple):
 
     def told(self) -> list[str]:
         """Those that are not as they are without options(), as text."""
-        pairs = zip(self._fields, self, Options(), strict=True)
-        return [f"{name}={value}" for name, value, usual in pairs if value != usual]
+        return [f"{name}={getattr(self, name)}" for name in given(self)]
 
 
 def _check_priority(priority: object) -> None:

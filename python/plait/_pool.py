@@ -13,7 +13,7 @@ from typing import Any, Final
 from plait import _kinds, _limits, _plait, _resemble, _reuse
 from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
-from plait._options import Options
+from plait._options import Options, given
 from plait._view import Calls, PoolView
 
 _NO_OPTIONS: Final = Options()
@@ -131,7 +131,7 @@ class Pool(_plait.PoolBase, Calls):
             raise TypeError("initializer must be a callable")
         isolation = _kinds.checked_isolation(isolation, kind)
         limits = _limits.check(memory_limit, max_tasks_per_worker, niceness, cpu_affinity, env)
-        self.kind, self.reason = _kinds.choose(kind, limits.given())
+        self.kind, self.reason = _kinds.choose(kind, given(limits))
         self.max_workers = max_workers
         if self.kind == "interpreter":
             _kinds.prepare_main()

@@ -326,7 +326,7 @@ static void leave(plait_worker_t *worker)
 /* ---- requests ---- */
 
 /* How many tasks the child may still run. One that may run none is replaced first. */
-static uint64_t room(worker_data_t *data)
+static uint64_t make_room(worker_data_t *data)
 {
     process_t *process = data->process;
     uint64_t most = data->core->max_tasks == 0 ? UINT64_MAX : data->core->max_tasks;
@@ -473,7 +473,7 @@ static void run(plait_worker_t *worker, plait_task_t *task)
     call_t *call = (call_t *)task;
     unsigned attempts = 0;
     int result = PLAIT_OK;
-    room(data);
+    make_room(data);
     do {
         if (begin(worker, data, call) < 0) {
             answer_broken(data->core, &call->answer);
@@ -610,7 +610,7 @@ static bool items_failed(worker_data_t *data, stretch_t *stretch, int result)
 static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t low, uint64_t high)
 {
     worker_data_t *data = plait_worker_data(worker);
-    uint64_t most = room(data);
+    uint64_t most = make_room(data);
     stretch_t stretch = {(map_job_t *)base, low, high - low > most ? low + most : high,
                          .retried = UINT64_MAX};
     unsigned attempts = 0;
