@@ -163,6 +163,7 @@ typedef struct decoder {
     const plait_bundle_t *bundle; /* the message's */
     table_t memo;                 /* offset of a shared body -> object; holds a reference to each */
     struct open_tuple *open;      /* shared tuples that are being filled, see decode.c */
+    bool foreign;                 /* something in it was of no builtin type */
 } decoder_t;
 
 int decoder_open(decoder_t *decoder, module_state *state, const message_t *message);
@@ -265,6 +266,16 @@ typedef struct open_line {
     PyObject *text;  /* NULL: nothing */
 } open_line_t;
 
+/* Large arguments of calls that are over, and what stays of earlier ones: see deferred.c. */
+#define DEFERRED_LIMIT 8
+#define DEFERRED_KEPT 32
+
+typedef struct deferred {
+    PyObject *objects[DEFERRED_LIMIT];
+    PyObject *kept[DEFERRED_KEPT];
+    unsigned count, kept_count;
+} deferred_t;
+
 /* What one worker has of its own. */
 typedef struct worker_data {
     /* const once it has entered */
@@ -284,6 +295,7 @@ typedef struct worker_data {
     PLAIT_ATOMIC(uint64_t) request; /* likewise: the number of what runs */
     bool exhausted;                 /* likewise: something has raised MemoryError */
     unsigned helping;               /* how many waiting calls lie on its stack */
+    deferred_t deferred;
     PyObject *working; /* see context.c: the context below all calls, empty between them, or NULL */
     PyObject *base;    /* what the initializer has set, or NULL */
     PyObject *sent;    /* not for threads: the context that arrived last, or NULL */
@@ -329,6 +341,17 @@ void worker_dispose(void *context);
 /* The callable of a shipment in this worker. A new reference, or NULL.
  */
 PyObject *worker_function(worker_data_t *data, shipment_t *shipment);
+
+/* ---- deferred.c ---- */
+
+/* Steals the object, an argument that the decoder has made, and frees it now or later. */
+void deferred_add(worker_data_t *data, const decoder_t *decoder, PyObject *object);
+
+/* Frees what was added; between two tasks, so that nobody waits for it. */
+void deferred_free(worker_data_t *data);
+
+/* Frees all. */
+void deferred_end(worker_data_t *data);
 
 /* ---- call.c: one submitted call ---- */
 

@@ -190,7 +190,7 @@ static PyObject *call_natively(worker_data_t *data, call_t *call, PyObject *func
     result = call_with(data, call, function, items, count);
 done:
     while (done > 0)
-        Py_DECREF(items[--done]);
+        deferred_add(data, decoder, items[--done]);
     if (items != few)
         PyMem_Free(items);
     return result;

@@ -18,6 +18,7 @@ int decoder_open(decoder_t *decoder, module_state *state, const message_t *messa
 {
     decoder->state = state;
     decoder->open = NULL;
+    decoder->foreign = false;
     table_init(&decoder->memo);
     decoder->budget = 0;
     decoder->bundle = message->bundle;
@@ -382,6 +383,7 @@ static PyObject *decode_from_parts(decoder_t *decoder, const plait_flat_body_t *
 static PyObject *decode_pickle(decoder_t *decoder, const plait_flat_body_t *body)
 {
     PyObject *travel = state_travel(decoder->state);
+    decoder->foreign = true;
     PyObject *parts = travel == NULL || body->words == 0 ? NULL : decode_parts(decoder, body);
     if (parts == NULL)
         return PyErr_Occurred() ? NULL : corrupt("an empty pickle");

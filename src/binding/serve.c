@@ -256,6 +256,7 @@ static void do_call(service_t *service, const plait_letter_t *letter)
     answer.words[ANSWER_OUTCOME] = call->answer.outcome;
     answer.words[ANSWER_FLAGS] = answer_flags(service);
     reply(service, &answer, &call->answer.message);
+    deferred_free(service->data);
     answer_clear(&call->answer);
     call->answer = (answer_t){.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
 }

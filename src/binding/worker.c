@@ -270,6 +270,7 @@ void worker_forget_functions(worker_data_t *data)
 bool worker_leave_pool(worker_data_t *data)
 {
     leave_members(data);
+    deferred_end(data);
     worker_forget_functions(data);
     context_end(data);
     bool fit = reuse_is_fit(data);
@@ -387,10 +388,9 @@ static void resume_worker(plait_worker_t *worker)
     }
 }
 
-/* Between two tasks: what the evaluation loop does for tasks that run bytecode, for those that run none. */
-static void take_turns(plait_worker_t *worker)
+/* What the evaluation loop does for tasks that run bytecode, for those that run none. */
+static void take_turns(plait_worker_t *worker, worker_data_t *data)
 {
-    worker_data_t *data = plait_worker_data(worker);
     if (data->core->kind != KIND_THREAD || plait_prim_now() - data->turn < TURN)
         return;
 #ifdef Py_GIL_DISABLED
@@ -409,14 +409,18 @@ static void take_turns(plait_worker_t *worker)
 static void run(plait_worker_t *worker, plait_task_t *task)
 {
     call_run(plait_worker_data(worker), (call_t *)task);
-    take_turns(worker);
 }
 
 static uint64_t run_items(plait_worker_t *worker, plait_job_t *job, uint64_t low, uint64_t high)
 {
-    uint64_t count = map_run_items(plait_worker_data(worker), job, low, high);
-    take_turns(worker);
-    return count;
+    return map_run_items(plait_worker_data(worker), job, low, high);
+}
+
+static void rest(plait_worker_t *worker)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    deferred_free(data);
+    take_turns(worker, data);
 }
 
 static void abandon(plait_sched_t *sched, plait_task_t *task)
@@ -483,6 +487,7 @@ const plait_worker_ops_t worker_ops = {
     .surround = surround,
     .run = run,
     .run_items = run_items,
+    .rest = rest,
     .pause = pause_worker,
     .resume = resume_worker,
     .leave = leave,

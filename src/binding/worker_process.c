@@ -647,6 +647,7 @@ const plait_worker_ops_t worker_process_ops = {
     .enter = enter,
     .run = run,
     .run_items = run_items,
+    .rest = nothing,
     .pause = nothing,
     .resume = nothing,
     .leave = leave,

@@ -121,11 +121,14 @@ static void run_task(plait_worker_t *worker, plait_task_t *task)
 {
     plait_sched_t *sched = worker->sched;
     if (plait_task_claim_worker(task)) {
-        if (plait_sched_is_broken(sched))
+        bool broken = plait_sched_is_broken(sched);
+        if (broken)
             sched->ops->abandon(sched, task);
         else
             sched->ops->run(worker, task);
         plait_task_complete_worker(task);
+        if (!broken)
+            sched->ops->rest(worker);
     }
     plait_task_release(task);
 }

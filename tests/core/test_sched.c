@@ -50,6 +50,7 @@ struct pool {
     atomic_int entered, left, disposed;
     atomic_int paused; /* pauses not yet resumed, of all workers */
     atomic_int pauses;
+    atomic_int rests_due; /* of what has run */
     atomic_int ran;     /* tasks */
     atomic_int alive;   /* tasks and jobs not yet destroyed */
     atomic_int decided; /* tasks run, abandoned or cancelled, and destroyed */
@@ -87,6 +88,11 @@ static void pool_resume(plait_worker_t *worker)
     plait_worker_set_data(worker, pool_of(worker));
 }
 
+static void pool_rest(plait_worker_t *worker)
+{
+    CHECK(atomic_fetch_sub(&pool_of(worker)->rests_due, 1) > 0);
+}
+
 static void pool_leave(plait_worker_t *worker)
 {
     CHECK(plait_worker_data(worker) == pool_of(worker)); /* not paused */
@@ -98,6 +104,7 @@ static void pool_dispose(void *context)
     struct pool *pool = context;
     CHECK_EQ(pool->entered, pool->left);
     CHECK_EQ(pool->paused, 0);
+    CHECK_EQ(pool->rests_due, 0);
     atomic_fetch_add(&pool->disposed, 1); /* the pool may be gone after this */
 }
 
@@ -156,6 +163,7 @@ static void unit_run(plait_worker_t *worker, plait_task_t *task)
     CHECK(plait_worker_current() == worker);
     atomic_fetch_add(&unit->ran, 1);
     atomic_fetch_add(&unit->pool->ran, 1);
+    atomic_fetch_add(&unit->pool->rests_due, 1);
     if (unit->act != NULL)
         unit->act(worker, unit);
 }
@@ -234,6 +242,7 @@ static uint64_t work_run_items(plait_worker_t *worker, plait_job_t *job, uint64_
     uint64_t item = low;
     CHECK(low < high && high <= job->count);
     atomic_fetch_or(&work->takers, 1u << plait_worker_index(worker));
+    atomic_fetch_add(&pool_of(worker)->rests_due, 1);
     do {
         atomic_fetch_add_explicit(&work->ran[item], 1, memory_order_relaxed);
         if (work->item_time > 0)
@@ -268,6 +277,7 @@ static const plait_worker_ops_t ops = {
     .enter = pool_enter,
     .run = unit_run,
     .run_items = work_run_items,
+    .rest = pool_rest,
     .pause = pool_pause,
     .resume = pool_resume,
     .leave = pool_leave,
