@@ -267,6 +267,7 @@ typedef struct open_line {
 } open_line_t;
 
 /* Large arguments of calls that are over, and what stays of earlier ones: see deferred.c. */
+#define DEFERRED_LARGE ((size_t)64 << 10) /* bytes of a message */
 #define DEFERRED_LIMIT 8
 #define DEFERRED_KEPT 32
 
@@ -344,8 +345,14 @@ PyObject *worker_function(worker_data_t *data, shipment_t *shipment);
 
 /* ---- deferred.c ---- */
 
-/* Steals the object, an argument that the decoder has made, and frees it now or later. */
-void deferred_add(worker_data_t *data, const decoder_t *decoder, PyObject *object);
+/* Whether the arguments that it has made are worth it, and may be freed later. */
+static inline bool deferred_suits(const decoder_t *decoder)
+{
+    return decoder->reader.size >= DEFERRED_LARGE && !decoder->foreign;
+}
+
+/* Steals the argument, and frees it now or later. */
+void deferred_add(worker_data_t *data, PyObject *argument);
 
 /* Frees what was added; between two tasks, so that nobody waits for it. */
 void deferred_free(worker_data_t *data);

@@ -189,8 +189,10 @@ static PyObject *call_natively(worker_data_t *data, call_t *call, PyObject *func
     }
     result = call_with(data, call, function, items, count);
 done:
+    while (done > 0 && deferred_suits(decoder))
+        deferred_add(data, items[--done]);
     while (done > 0)
-        deferred_add(data, decoder, items[--done]);
+        Py_DECREF(items[--done]);
     if (items != few)
         PyMem_Free(items);
     return result;

@@ -10,19 +10,16 @@
  */
 #include "binding/binding.h"
 
-/* Bytes of a message. */
-#define LARGE ((size_t)64 << 10)
-
 /* Half an arena of pymalloc's, so that each arena has one of its own wherever it begins. */
 #define BLOCK_SHIFT 19
 
-void deferred_add(worker_data_t *data, const decoder_t *decoder, PyObject *object)
+void deferred_add(worker_data_t *data, PyObject *argument)
 {
     deferred_t *deferred = &data->deferred;
-    if (decoder->reader.size >= LARGE && !decoder->foreign && deferred->count < DEFERRED_LIMIT)
-        deferred->objects[deferred->count++] = object;
+    if (deferred->count < DEFERRED_LIMIT)
+        deferred->objects[deferred->count++] = argument;
     else
-        Py_DECREF(object);
+        Py_DECREF(argument);
 }
 
 #ifdef Py_GIL_DISABLED
@@ -65,8 +62,6 @@ static void let_go(PyObject **objects, unsigned count)
 void deferred_free(worker_data_t *data)
 {
     deferred_t *deferred = &data->deferred;
-    if (deferred->count == 0)
-        return;
     PyObject *kept[DEFERRED_KEPT];
     unsigned kept_count = deferred->kept_count, count = deferred->count;
     memcpy(kept, deferred->kept, kept_count * sizeof *kept);

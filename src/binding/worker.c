@@ -388,10 +388,10 @@ static void resume_worker(plait_worker_t *worker)
     }
 }
 
-/* What the evaluation loop does for tasks that run bytecode, for those that run none. */
-static void take_turns(plait_worker_t *worker, worker_data_t *data)
+/* Thread kind: what the evaluation loop does for tasks that run bytecode, for those that run none. */
+static inline void take_turns(plait_worker_t *worker, worker_data_t *data)
 {
-    if (data->core->kind != KIND_THREAD || plait_prim_now() - data->turn < TURN)
+    if (plait_prim_now() - data->turn < TURN)
         return;
 #ifdef Py_GIL_DISABLED
     /* Objects that this thread made and others let go of last are freed by it, when it runs bytecode. */
@@ -419,8 +419,10 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *job, uint64_t low
 static void rest(plait_worker_t *worker)
 {
     worker_data_t *data = plait_worker_data(worker);
-    deferred_free(data);
-    take_turns(worker, data);
+    if (data->core->kind == KIND_THREAD)
+        take_turns(worker, data);
+    else if (data->deferred.count > 0)
+        deferred_free(data);
 }
 
 static void abandon(plait_sched_t *sched, plait_task_t *task)
