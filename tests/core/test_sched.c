@@ -51,9 +51,9 @@ struct pool {
     atomic_int paused; /* pauses not yet resumed, of all workers */
     atomic_int pauses;
     atomic_int rests_due; /* of what has run */
-    atomic_int ran;     /* tasks */
-    atomic_int alive;   /* tasks and jobs not yet destroyed */
-    atomic_int decided; /* tasks run, abandoned or cancelled, and destroyed */
+    atomic_int ran;       /* tasks */
+    atomic_int alive;     /* tasks and jobs not yet destroyed */
+    atomic_int decided;   /* tasks run, abandoned or cancelled, and destroyed */
 };
 
 static struct pool *pool_of(plait_worker_t *worker)
