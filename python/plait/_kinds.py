@@ -8,6 +8,12 @@ from typing import Final
 KINDS: Final = ("auto", "thread", "interpreter", "process")
 ISOLATIONS: Final = ("probe", "force", "off")
 
+# Packages that cannot work in several interpreters of a process, however they are loaded, and why.
+REFUSED: Final = {
+    "torch": "its C++ registries reach over the whole process",
+    "uvloop": "it needs the process's signal wake-up descriptor, which the main interpreter has",
+}
+
 # Modules of the standard library with static types, and those that bring them along: CPython 3.12
 # and 3.13 crash when several interpreters are the first to import them (gh-136421 and its like).
 _STATIC_TYPES: Final = (

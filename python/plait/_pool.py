@@ -1,6 +1,7 @@
 """plait.Pool: workers behind one concurrent.futures.Executor."""
 
 import concurrent.futures
+import functools
 import itertools
 import os
 import signal
@@ -10,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from plait import _kinds, _limits, _plait, _resemble, _reuse
+from plait import _kinds, _limits, _placement, _plait, _resemble, _reuse
 from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
 from plait._options import Options, given
@@ -73,7 +74,9 @@ class Pool(_plait.PoolBase, Calls):
 
     max_workers: at most so many workers; None for cpu_count(). They start as work arrives.
     kind: "thread", "interpreter", "process", or "auto" for the best that serves here; see the
-        attributes kind and reason.
+        attributes kind and reason. Where that is interpreters, "auto" has functions that need a
+        package that those refuse (plait.isolation) run in processes beside them, if it can see
+        that: if the function, or a module of the program that it uses, names or imports it.
     initializer: called as initializer(*initargs) in every worker before its first task; if it
         raises, the pool is broken, and every task fails with BrokenPool.
     thread_name_prefix: of the workers' threads; "" for "plait-" and a number.
@@ -105,6 +108,8 @@ class Pool(_plait.PoolBase, Calls):
     be called from any thread.
     """
 
+    _beside: "_placement.Beside | None" = None
+
     def __init__(
         self,
         max_workers: int | None = None,
@@ -132,6 +137,12 @@ class Pool(_plait.PoolBase, Calls):
         isolation = _kinds.checked_isolation(isolation, kind)
         limits = _limits.check(memory_limit, max_tasks_per_worker, niceness, cpu_affinity, env)
         self.kind, self.reason = _kinds.choose(kind, given(limits))
+        mode = isolation or os.environ.get("PLAIT_ISOLATION") or "probe"
+        mixed = kind == "auto" and self.kind == "interpreter" and mode != "off"
+        refusal = _placement.refusal(mode, initializer) if mixed and initializer else None
+        if refusal is not None:
+            mixed, self.kind = False, "process"
+            self.reason = f"its initializer needs {_placement.told(refusal)}"
         self.max_workers = max_workers
         if self.kind == "interpreter":
             _kinds.prepare_main()
@@ -161,6 +172,18 @@ class Pool(_plait.PoolBase, Calls):
             process,
             keep,
         )
+        if mixed:
+            make = functools.partial(
+                Pool,
+                max_workers,
+                kind="process",
+                initializer=initializer,
+                initargs=initargs,
+                thread_name_prefix=thread_name_prefix,
+                forward_logging=forward_logging,
+            )
+            self._beside = _placement.Beside(mode, make)
+            self._place_with(self._beside.decide)
         _pools.add(self)
 
     def options(
@@ -192,9 +215,14 @@ class Pool(_plait.PoolBase, Calls):
 
         cancel_futures: cancel what no worker has begun. May be called more than once.
         """
+        beside = self._beside and self._beside.end()
         self._close(cancel_futures)
+        if beside:
+            beside._close(cancel_futures)
         if wait:
             self._join()
+            if beside:
+                beside._join()
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         if exc_type is not None and issubclass(exc_type, _STOPS):
@@ -210,9 +238,22 @@ class Pool(_plait.PoolBase, Calls):
         """After Ctrl-C, or in a call that is interrupted: nobody wants the queue to be worked off,
         nor what runs to be waited for.
         """
-        self._close(True)
-        self._interrupt()
-        self._join()
+        pools = [self]
+        if self._beside and (beside := self._beside.end()):
+            pools.append(beside)
+        for pool in pools:
+            pool._close(True)
+        for pool in pools:
+            pool._interrupt()
+        for pool in pools:
+            pool._join()
+
+    def _elsewhere(self, fn: Callable[..., Any]) -> "Pool":
+        """Where fn's calls run: _place_with() has said that they do not run here."""
+        assert self._beside is not None
+        pool, news = self._beside.pool_for(fn)
+        self.reason += news
+        return pool
 
     def __repr__(self) -> str:
         return f"<plait.Pool kind={self.kind!r} max_workers={self.max_workers}>"

@@ -144,7 +144,7 @@ class _Staying:
         if parent and not self.has(parent):  # a package that is imported anew wants its parts anew
             return False
         places = _places(module)
-        return all(map(_is_installed, places)) if places else bool(parent)
+        return all(map(_is_installed_at, places)) if places else bool(parent)
 
 
 def _attribute(module: ModuleType, name: str) -> Any:
@@ -164,11 +164,18 @@ def _places(module: ModuleType) -> list[str]:
     return [f"{place}{os.sep}" for place in _attribute(module, "__path__") or ()]
 
 
-def _is_installed(place: str) -> bool:
+def _is_installed_at(place: str) -> bool:
     return place.startswith(_LIBRARY) or any(folder in place for folder in _FOLDERS)
 
 
-def _is_extension(module: ModuleType) -> bool:
+def is_installed(module: ModuleType) -> bool:
+    """Whether it belongs to the standard library or an installed package, not to the program."""
+    places = _places(module)
+    return bool(places) and all(map(_is_installed_at, places))
+
+
+def is_extension(module: ModuleType) -> bool:
+    """Whether it was loaded from a shared object."""
     return str(_attribute(module, "__file__")).endswith(tuple(EXTENSION_SUFFIXES))
 
 
@@ -180,7 +187,7 @@ def leave() -> bool:
     _put_back(vars(builtins), _start.builtins)  # first, as all of this uses them
     staying = _Staying()
     leaving = {name for name in list(sys.modules) if not staying.has(name)} - {"__main__"}
-    if _registrants or _is_bound() or any(_is_extension(sys.modules[name]) for name in leaving):
+    if _registrants or _is_bound() or any(is_extension(sys.modules[name]) for name in leaving):
         return False
     _put_back(vars(sys), _start.system)
     for name in leaving:

@@ -24,12 +24,6 @@ from typing import Any, Final, NamedTuple
 
 from plait import _kinds, _plait
 
-# What cannot work in several interpreters of a process, however it is loaded, and why.
-_REASONS: Final = {
-    "torch": "its C++ registries reach over the whole process",
-    "uvloop": "it needs the process's signal wake-up descriptor, which the main interpreter has",
-}
-
 INSTEAD: Final = (
     "Use kind='process' for work that needs it, or kind='thread' on a free-threaded build"
 )
@@ -59,7 +53,7 @@ class Isolation(NamedTuple):
 
 
 REFUSALS: Final = {
-    package: Isolation(package, "refused", why, INSTEAD) for package, why in _REASONS.items()
+    package: Isolation(package, "refused", why, INSTEAD) for package, why in _kinds.REFUSED.items()
 }
 
 

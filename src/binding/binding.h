@@ -204,6 +204,7 @@ typedef struct shipment {
     uint64_t id; /* unique in the process */
     message_t message;
     char name[SHIPMENT_NAME]; /* what to call it in messages, UTF-8 */
+    bool elsewhere;           /* not for this pool's workers, see shipper_place_with */
 } shipment_t;
 
 void shipment_retain(shipment_t *shipment);
@@ -217,6 +218,10 @@ void shipper_free(shipper_t *shipper);
 
 /* For the arguments that travel with what it ships. */
 kept_encoder_t *shipper_encoder(shipper_t *shipper);
+
+/* `decide` is asked about each callable that is sent for the first time; where it says True, the
+ * shipment is marked: its calls are not for this pool's workers. See plait._placement. */
+void shipper_place_with(shipper_t *shipper, PyObject *decide);
 
 /* Lets go of every callable and shipment. */
 void shipper_forget(shipper_t *shipper);

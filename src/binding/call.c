@@ -74,7 +74,7 @@ call_t *call_new_flat(module_state *state, shipper_t *shipper, PyObject *callabl
     encoder_t spare;
     plait_flat_value_t root;
     call->flat.function = ship(state, shipper, callable);
-    if (call->flat.function == NULL)
+    if (call->flat.function == NULL || call->flat.function->elsewhere)
         goto fail;
     if (positional > 0 || keyword_names != NULL) {
         encoder_t *encoder = encoder_take(shipper_encoder(shipper), &spare);

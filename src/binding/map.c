@@ -350,7 +350,8 @@ PyObject *map_start(module_state *state, pool_object *pool, PyObject *callable, 
     if (pool->core->kind != KIND_THREAD) {
         Py_BEGIN_CRITICAL_SECTION((PyObject *)pool);
         self->function = ship(state, pool->shipper, callable);
-        done = self->function != NULL && context_ship(state, pool->shipper, &self->context);
+        done = self->function != NULL && !self->function->elsewhere &&
+               context_ship(state, pool->shipper, &self->context);
         Py_END_CRITICAL_SECTION();
     } else {
         done = context_capture(&self->variables);

@@ -293,7 +293,34 @@ PyObject *raise_submit_error(module_state *state, pool_object *pool, int code)
     return raise_core_error(code, "submitting a task (no thread could be started)");
 }
 
-/* The call, ready to be run; NULL with an exception where something cannot travel. */
+/* Submits, under options if they are not NULL, to the pool that `_elsewhere` gives for the function. */
+static PyObject *submit_elsewhere(pool_object *self, PyObject *options, PyObject *const *args,
+                                  Py_ssize_t count, PyObject *names)
+{
+    PyObject *other = PyObject_CallMethod((PyObject *)self, "_elsewhere", "O", args[0]);
+    PyObject *submit =
+        other == NULL ? NULL
+                      : PyObject_GetAttrString(other, options == NULL ? "submit" : "_submit_with");
+    PyObject *future = NULL;
+    if (submit != NULL) /* the options stand before the function, in the same array */
+        future = PyObject_Vectorcall(submit, options == NULL ? args : args - 1,
+                                     (size_t)(options == NULL ? count : count + 1), names);
+    Py_XDECREF(submit);
+    Py_XDECREF(other);
+    return future;
+}
+
+/* Where there is no call: a future that fails with the exception, or what another pool makes of it. */
+static PyObject *future_without_call(module_state *state, pool_object *self, PyObject *options,
+                                     PyObject *const *args, Py_ssize_t count, PyObject *names)
+{
+    if (!PyErr_Occurred())
+        return submit_elsewhere(self, options, args, count, names);
+    return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
+}
+
+/* The call, ready to be run; NULL with an exception where something cannot travel, and without one
+ * where it is not for this pool's workers. */
 static call_t *make_call(module_state *state, pool_object *self, PyObject *const *args,
                          Py_ssize_t count, PyObject *names)
 {
@@ -394,7 +421,7 @@ static PyObject *pool_submit(PyObject *object, PyTypeObject *type, PyObject *con
         return NULL;
     call_t *call = make_call(state, self, args, count, names);
     if (call == NULL)
-        return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
+        return future_without_call(state, self, NULL, args, count, names);
     return hand_over(state, self, call, PLAIT_LEVEL_NORMAL);
 }
 
@@ -414,7 +441,7 @@ static PyObject *pool_submit_with(PyObject *object, PyTypeObject *type, PyObject
         return NULL;
     call_t *call = make_call(state, self, args + 1, count - 1, names);
     if (call == NULL)
-        return PyErr_ExceptionMatches(PyExc_Exception) ? future_new(state, NULL) : NULL;
+        return future_without_call(state, self, args[0], args + 1, count - 1, names);
     call->retries = options.retries;
     call->sched_id = plait_sched_id(self->core->sched); /* the timer may look for it at once */
     int result = deadline_start(call, options.deadline);
@@ -474,7 +501,26 @@ static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const 
         options_from_tuple(args[6], &options.call) < 0)
         return NULL;
     options.window = (uint64_t)window;
-    return map_start(state, self, args[0], args[1], &options);
+    PyObject *results = map_start(state, self, args[0], args[1], &options);
+    if (results != NULL || PyErr_Occurred())
+        return results;
+    PyObject *other = PyObject_CallMethod(object, "_elsewhere", "O", args[0]);
+    PyObject *map = other == NULL ? NULL : PyObject_GetAttrString(other, "_map");
+    if (map != NULL)
+        results = PyObject_Vectorcall(map, args, (size_t)count, NULL);
+    Py_XDECREF(map);
+    Py_XDECREF(other);
+    return results;
+}
+
+PyDoc_STRVAR(place_doc, "_place_with($self, decide, /)\n--\n\n"
+                        "decide(fn) says whether fn's calls go to the pool that _elsewhere(fn) "
+                        "gives.");
+
+static PyObject *pool_place_with(PyObject *object, PyObject *decide)
+{
+    shipper_place_with(((pool_object *)object)->shipper, decide);
+    Py_RETURN_NONE;
 }
 
 /* ---- ending ---- */
@@ -550,6 +596,7 @@ static PyMethodDef pool_methods[] = {
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, submit_with_doc},
     {"_map", (PyCFunction)(void (*)(void))pool_map, METH_METHOD | METH_FASTCALL | METH_KEYWORDS,
      map_doc},
+    {"_place_with", pool_place_with, METH_O, place_doc},
     {"_close", pool_close, METH_O, close_doc},
     {"_interrupt", pool_interrupt, METH_NOARGS, interrupt_doc},
     {"_join", pool_join, METH_NOARGS, join_doc},

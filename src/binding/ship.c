@@ -41,6 +41,7 @@ struct shipper {
     unsigned newest;               /* the slot used last */
     shipment_t *context;           /* the last one, or NULL */
     kept_encoder_t encoder;
+    PyObject *decide; /* NULL: all is for this pool's workers; see shipper_place_with */
 };
 
 /* ---- shipments ---- */
@@ -85,6 +86,7 @@ static shipment_t *shipment_new(message_t *message, PyObject *callable)
     shipment->id = plait_task_next_id();
     shipment->message = *message;
     shipment->name[0] = 0;
+    shipment->elsewhere = false;
     if (callable != NULL)
         write_name(callable, shipment->name);
     *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
@@ -324,6 +326,11 @@ kept_encoder_t *shipper_encoder(shipper_t *shipper)
     return &shipper->encoder;
 }
 
+void shipper_place_with(shipper_t *shipper, PyObject *decide)
+{
+    Py_XSETREF(shipper->decide, Py_NewRef(decide));
+}
+
 void shipper_forget(shipper_t *shipper)
 {
     for (unsigned slot = 0; shipper != NULL && slot < REMEMBERED; slot++)
@@ -337,8 +344,10 @@ void shipper_forget(shipper_t *shipper)
 void shipper_free(shipper_t *shipper)
 {
     shipper_forget(shipper);
-    if (shipper != NULL)
+    if (shipper != NULL) {
         encoder_fini(&shipper->encoder.encoder);
+        Py_XDECREF(shipper->decide);
+    }
     PyMem_Free(shipper);
 }
 
@@ -406,6 +415,17 @@ shipment_t *ship_context(shipper_t *shipper, message_t *message)
     return shipper->context;
 }
 
+/* Has it decided where the new shipment's calls run. Lets other threads in. */
+static int place(shipper_t *shipper, shipment_t *shipment, PyObject *callable)
+{
+    if (shipper->decide == NULL)
+        return 0;
+    PyObject *elsewhere = PyObject_CallOneArg(shipper->decide, callable);
+    shipment->elsewhere = elsewhere == Py_True;
+    Py_XDECREF(elsewhere);
+    return elsewhere == NULL ? -1 : 0;
+}
+
 static shipment_t *ship_anew(module_state *state, shipper_t *shipper, PyObject *callable)
 {
     message_t message;
@@ -421,8 +441,13 @@ static shipment_t *ship_anew(module_state *state, shipper_t *shipper, PyObject *
     parcel->callable = parcel->checks == NULL ? NULL : Py_NewRef(callable);
     if (encode_message(state, callable, &message) == 0) {
         shipment = find_by_bytes(shipper, &message);
-        if (shipment == NULL)
+        if (shipment == NULL) {
             shipment = shipment_new(&message, callable);
+            if (shipment != NULL && place(shipper, shipment, callable) < 0) {
+                shipment_release(shipment);
+                shipment = NULL;
+            }
+        }
         message_clear(&message);
     }
     if (shipment == NULL) {
