@@ -3,7 +3,7 @@
 A package is tried out once in a child process (plait._probe), by whoever is the first to ask for
 one of its extension modules. What came out is kept on disk, by package, interpreter build, libc and
 plait build, and holds while the extension files that were seen stay as they were (size and time of
-change). A crash is kept, and so is a success; what may be better tomorrow, an exception or a time
+change, else size and checksum). A crash is kept, and so is a success; what may be better tomorrow, an exception or a time
 limit, is kept by the interpreter that asked alone.
 
 Used by workers' interpreters, and by the main one for plait.isolation(). One thread of a process at
@@ -17,6 +17,7 @@ import importlib.util
 import json
 import os
 import sys
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,8 @@ INSTEAD: Final = (
     "Use kind='process' for work that needs it, or kind='thread' on a free-threaded build"
 )
 
-_FORMAT: Final = 1  # of what is kept
+_FORMAT: Final = 2  # of what is kept
+_KEPT_SECONDS: Final = 90 * 86400  # since it was asked for last
 
 
 class Isolation(NamedTuple):
@@ -61,12 +63,12 @@ class _Record(NamedTuple):
     """What is kept of a package."""
 
     isolation: Isolation
-    files: dict[str, list[int]]  # the extension files seen: [size, time of change in ns]
+    files: dict[str, list[int]]  # the extension files seen: [size, time of change in ns, checksum]
     lasting: bool  # not to be tried again as long as the files stay
 
     def is_current(self) -> bool:
         """Whether the files are what they were."""
-        return all(_stamp(path) == stamp for path, stamp in self.files.items())
+        return all(_is_same(path, before) for path, before in self.files.items())
 
 
 def isolation(package: str) -> Isolation:
@@ -148,7 +150,7 @@ def _try_out(package: str, module: str, file: str | None) -> _Record:
         )
         return _Record(Isolation(package, "refused", why, INSTEAD), {}, False)
     seen = both.files or ((file,) if file else ())  # one that died had no time to tell
-    files = {path: _stamp(path) for path in seen}
+    files = {path: _fingerprint(path) for path in seen}
     if both.passed:
         return _Record(_passed(package, both.unfit, len(both.files)), files, True)
     if not both.crashed:
@@ -204,6 +206,27 @@ def _folder() -> Path | None:
     return None
 
 
+def _fingerprint(path: str) -> list[int]:
+    stamp = _stamp(path)
+    return [*stamp, _checksum(path)] if stamp else []
+
+
+def _checksum(path: str) -> int:
+    checksum = 0
+    with contextlib.suppress(OSError), open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            checksum = zlib.crc32(block, checksum)
+    return checksum
+
+
+def _is_same(path: str, before: list[int]) -> bool:
+    """Its bytes are only read where it has changed in time: installed again, or copied."""
+    stamp = _stamp(path)
+    return stamp == before[:2] or (
+        stamp[:1] == before[:1] and _checksum(path) == before[-1]
+    )
+
+
 @functools.cache
 def _build() -> str:
     """What a verdict depends on besides the package."""
@@ -247,8 +270,15 @@ def _load(folder: Path | None, package: str) -> _Record | None:
         kept: dict[str, Any] = json.loads(_path(folder, package).read_text())
         record = _Record(Isolation(*kept["isolation"]), kept["files"], True)
         if kept["key"] == _key(package) and record.is_current():
+            _use(_path(folder, package))
             return _remembered.setdefault(package, record)
     return None
+
+
+def _use(path: Path) -> None:
+    """Notes, once a day, that a record is still asked for."""
+    if time.time() - path.stat().st_mtime > 86400:
+        os.utime(path)
 
 
 def _keep(folder: Path | None, record: _Record) -> None:
@@ -262,6 +292,14 @@ def _keep(folder: Path | None, record: _Record) -> None:
         kept = {"key": _key(package), "isolation": record.isolation, "files": record.files}
         new.write_text(json.dumps(kept))
         new.replace(path)
+        _drop_old(folder, package)
+
+
+def _drop_old(folder: Path, package: str) -> None:
+    """Records of builds that nobody has asked about for long."""
+    for old in folder.glob(f"{package}-*"):
+        if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+            old.unlink()
 
 
 @contextlib.contextmanager

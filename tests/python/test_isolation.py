@@ -6,6 +6,7 @@ import json
 import os
 import sys
 import threading
+import time
 from pathlib import Path
 
 import helpers
@@ -296,6 +297,46 @@ def test_a_verdict_holds_while_the_files_stay(
     forget(monkeypatch)
     ask(package)
     assert trials.count == 3
+
+
+def test_the_same_file_installed_again_is_the_same(
+    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Trials(files=(os.fspath(package),))
+    monkeypatch.setattr(_probe, "run", trials)
+    ask(package)
+    package.write_text("one")
+    os.utime(package, ns=(1, 1))
+    forget(monkeypatch)
+    ask(package)
+    assert trials.count == 1
+    package.write_text("two")  # of the same size
+    forget(monkeypatch)
+    ask(package)
+    assert trials.count == 2
+
+
+def test_records_that_nobody_asks_for_go(
+    package: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = Trials(files=(os.fspath(package),))
+    monkeypatch.setattr(_probe, "run", trials)
+    ask(package)
+    (record,) = cache.glob("thing-*.json")
+    asked_for, forgotten, other = (
+        record.with_name(name) for name in ("thing-1.json", "thing-2.json", "another-2.json")
+    )
+    for copy in (asked_for, forgotten, other):
+        copy.write_text("{}")
+    long_ago = time.time() - 100 * 86400
+    for path in (record, forgotten, other):
+        os.utime(path, (long_ago, long_ago))
+    forget(monkeypatch)
+    ask(package)  # which notes that it is still asked for
+    package.write_text("changed")
+    forget(monkeypatch)
+    ask(package)
+    assert sorted(cache.glob("*.json")) == sorted([record, asked_for, other])
 
 
 @pytest.mark.parametrize(("crashed", "kept"), [(True, 1), (False, 0)])
