@@ -222,9 +222,7 @@ def _checksum(path: str) -> int:
 def _is_same(path: str, before: list[int]) -> bool:
     """Its bytes are only read where it has changed in time: installed again, or copied."""
     stamp = _stamp(path)
-    return stamp == before[:2] or (
-        stamp[:1] == before[:1] and _checksum(path) == before[-1]
-    )
+    return stamp == before[:2] or (stamp[:1] == before[:1] and _checksum(path) == before[-1])
 
 
 @functools.cache

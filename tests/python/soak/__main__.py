@@ -40,7 +40,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--only", nargs="*", default=[], metavar="OPERATION")
     parser.add_argument("--without", nargs="*", default=[], metavar="OPERATION")
     parser.add_argument("--sanitized", action="store_true", help="runs under a sanitizer")
-    parser.add_argument("--limit", type=float, default=150, help="seconds a round may take")
+    parser.add_argument(
+        "--limit", type=float, default=150, help="seconds a round, or a step of a machine, may take"
+    )
     return parser.parse_args()
 
 
@@ -73,7 +75,7 @@ def main() -> int:
             log.clear()
             watchdog.feed()
             if (seed + number) % 4 == 3 and not args.only:
-                machine.run(args.kind, seed + number, examples=5, steps=args.steps)
+                machine.run(args.kind, seed + number, 5, args.steps, watchdog.feed)
             else:
                 until = began + args.seconds
                 crowd.run(args.kind, seed + number, log, until, args.threads, args.steps, chosen)

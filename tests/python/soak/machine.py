@@ -54,9 +54,10 @@ class Known:
 
 
 class Machine(RuleBasedStateMachine):
-    """Rules of one pool's life; `kind` is set by run()."""
+    """Rules of one pool's life; `kind` and `feed` are set by run()."""
 
     kind = "thread"
+    feed = staticmethod(lambda: None)  # called at every step
     known = Bundle("known")
 
     def __init__(self):
@@ -232,6 +233,7 @@ class Machine(RuleBasedStateMachine):
 
     @invariant()
     def what_is_held_runs(self):
+        self.feed()
         for one in self.holding:
             assert one.future.running()
             assert not one.future.done()
@@ -254,9 +256,9 @@ class Machine(RuleBasedStateMachine):
             self.folder.cleanup()
 
 
-def run(kind, seed, examples, steps):
+def run(kind, seed, examples, steps, feed):
     """So many random lives of a machine; what Hypothesis raises shows the shortest that fails."""
-    Machine.kind = kind
+    Machine.kind, Machine.feed = kind, staticmethod(feed)
     settings = hypothesis.settings(
         max_examples=examples,
         stateful_step_count=steps,
