@@ -3,8 +3,8 @@
 A package is tried out once in a child process (plait._probe), by whoever is the first to ask for
 one of its extension modules. What came out is kept on disk, by package, interpreter build, libc and
 plait build, and holds while the extension files that were seen stay as they were (size and time of
-change, else size and checksum). A crash is kept, and so is a success; what may be better tomorrow, an exception or a time
-limit, is kept by the interpreter that asked alone.
+change, else size and checksum). A crash is kept, and so is a success; what may be better
+tomorrow, an exception or a time limit, is kept by the interpreter that asked alone.
 
 Used by workers' interpreters, and by the main one for plait.isolation(). One thread of a process at
 a time tries out a package, and one process.
