@@ -225,6 +225,20 @@ def files_of_process() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def children_of(pid: int) -> list[int]:
+    """Every process whose parent is `pid`, zombies too."""
+    found = []
+    for name in os.listdir("/proc"):
+        if name.isdigit():
+            try:
+                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
+            except OSError:
+                continue
+            if int(fields[1]) == pid:
+                found.append(int(name))
+    return found
+
+
 def maps_of_process() -> int:
     with open("/proc/self/maps") as maps:
         return sum(1 for _ in maps)

@@ -36,20 +36,6 @@ def is_gone(pid):
     return state in "ZX"
 
 
-def children_of(pid):
-    """Every process whose parent is `pid`, zombies too."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid:
-                found.append(int(name))
-    return found
-
-
 # ---- one crash is one failed task ----
 
 
@@ -104,7 +90,7 @@ def test_a_dead_worker_is_replaced():
             second = pool.submit(os.getpid).result(LONG)
             assert second != first
             assert is_gone(first)
-            assert children_of(os.getpid()).count(second) == 1
+            assert helpers.children_of(os.getpid()).count(second) == 1
             first = second
 
 
@@ -226,11 +212,11 @@ def test_nothing_is_left_behind():
 
     use(1)
     shm = sorted(os.listdir("/dev/shm"))
-    others = children_of(os.getpid())  # the default pool's, say
+    others = helpers.children_of(os.getpid())  # the default pool's, say
     before = helpers.Holdings.now()
     for _ in range(3):
         use(4)
-    assert children_of(os.getpid()) == others
+    assert helpers.children_of(os.getpid()) == others
     assert sorted(os.listdir("/dev/shm")) == shm
     assert helpers.settles(lambda: helpers.Holdings.now().threads <= before.threads)
     after = helpers.Holdings.now()
@@ -304,7 +290,7 @@ def disturb(rng):
     time.sleep(rng.random() * 0.002)
     number = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
     try:
-        victim = rng.choice(children_of(os.getpid()))
+        victim = rng.choice(helpers.children_of(os.getpid()))
         os.kill(victim, number)
         if number == signal.SIGSTOP:
             time.sleep(rng.random() * 0.01)
@@ -323,7 +309,7 @@ def test_chaos():
     """
     count, batch = int(os.environ.get("PLAIT_TEST_CHAOS", "3000")), 300
     rng, outcomes, kills = random.Random(5), {"result": 0, "died": 0}, 0
-    others = children_of(os.getpid())  # the default pool's, say
+    others = helpers.children_of(os.getpid())  # the default pool's, say
 
     def take(n, ask):
         try:
@@ -349,4 +335,4 @@ def test_chaos():
         assert kills > 0
         assert outcomes["died"] <= kills
         assert list(pool.map(work, range(1000))) == [work(n) for n in range(1000)]
-    assert set(children_of(os.getpid())) <= set(others)
+    assert set(helpers.children_of(os.getpid())) <= set(others)

@@ -54,6 +54,7 @@ def fixed_stages() -> dict[str, Stage]:
         Stage("models", "models of the lock-free protocols", _models),
         Stage("fuzz", "a short run of each fuzz target", _fuzz),
         Stage("soak", "random use of pools, on every kind", _soak),
+        Stage("chaos", "worker processes killed and stopped while they work", _chaos),
         Stage("interpreters", "find or install the interpreters", _interpreters),
         Stage("instructions", "instruction counts of the hot paths", _instructions),
     ]
@@ -173,17 +174,30 @@ def _soak() -> bool:
     Without a GIL there is no fork: a lock that is handed over while CPython 3.13 stops the world
     stays locked in the child, for ever. test_signals.py forks where no lock is contended.
     """
-    pairs = [(name, kind) for name in ("3.14", "3.13t") for kind in ("thread", "interpreter")]
-    here = [(name, kind) for name, kind in pairs if load(name) is not None]
-    if not here:
-        raise Failure("no interpreter for it: tools/pythons 3.14 3.13t gets them")
-    seconds = float(os.environ.get("SOAK_SECONDS", "180")) / len(here)
+    pairs = [(name, kind) for name in _soaked() for kind in ("thread", "interpreter")]
+    seconds = float(os.environ.get("SOAK_SECONDS", "180")) / len(pairs)
     soak: list[Word] = [CHECKOUT / "tests/python/soak", "--seconds", f"{seconds:.0f}"]
     results = []
-    for name, kind in here:
+    for name, kind in pairs:
         without = ["--without", "fork"] if name.endswith("t") else []
         results.append(_run([TOOLS / "py", name, *soak, "--kind", kind, *without]))
     return all(results)
+
+
+def _chaos() -> bool:
+    """CHAOS_SECONDS are for all interpreters."""
+    names = _soaked()
+    seconds = float(os.environ.get("CHAOS_SECONDS", "300")) / len(names)
+    chaos: list[Word] = [CHECKOUT / "tests/python/soak/chaos.py", "--seconds", f"{seconds:.0f}"]
+    results = [_run([TOOLS / "py", name, *chaos]) for name in names]
+    return all(results)
+
+
+def _soaked() -> list[str]:
+    names = [name for name in ("3.14", "3.13t") if load(name) is not None]
+    if not names:
+        raise Failure("no interpreter for it: tools/pythons 3.14 3.13t gets them")
+    return names
 
 
 # Python

@@ -1,0 +1,198 @@
+"""Chaos: processes of a pool are killed and stopped at random instants while they work.
+
+    tools/py 3.14 tests/python/soak/chaos.py --seconds 3600
+
+Rounds of tasks over four workers, by turns without retries, where each task gives its result or
+fails with WorkerDied and is never run twice, and with retries, where all results are right. Every
+hundred tasks a process gets SIGKILL, SIGSEGV, or SIGSTOP and, a moment later, SIGCONT. After each
+round the pool works at full width, and when it has ended the process holds no more than after the
+first round: no zombie, file, map of shared memory, thread or memory. Exit status as the soak's.
+"""
+
+import argparse
+import collections
+import faulthandler
+import os
+import queue
+import random
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from pathlib import Path
+
+sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
+
+import helpers
+import plait
+import watch
+
+WORKERS = 4
+RETRIES = 5
+LONG = 120
+LARGE = 400_000  # bytes: such messages lie in blocks
+
+
+def task(number: int, marks: str, load: bytes) -> tuple[int, int, bytes]:
+    """Notes that it runs, works for a moment, and gives back what it was given, sometimes a lot."""
+    file = os.open(marks, os.O_WRONLY | os.O_APPEND)
+    os.write(file, number.to_bytes(8, "little"))
+    os.close(file)
+    return number, sum(range(number % 5000)), load
+
+
+def meet(folder: str, number: int) -> int:
+    """Returns when all workers are in it at once."""
+    Path(folder, str(number)).touch()
+    while len(os.listdir(folder)) < WORKERS:
+        time.sleep(0.001)
+    return os.getpid()
+
+
+class Killer:
+    """A thread that hits one process, at a random instant, each time it is asked to."""
+
+    def __init__(self, seed: int) -> None:
+        self.hits: collections.Counter[str] = collections.Counter()
+        self._rng = random.Random(seed)
+        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="killer")
+        self._thread.start()
+
+    def ask(self) -> None:
+        self._asked.put(True)
+
+    def end(self) -> None:
+        """When all is done that it was asked for."""
+        self._asked.put(False)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while self._asked.get():
+            time.sleep(self._rng.random() * 0.005)
+            number = self._rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+            try:
+                victim = self._rng.choice(helpers.children_of(os.getpid()))
+                os.kill(victim, number)
+                if number == signal.SIGSTOP:
+                    time.sleep(self._rng.random() * 0.05)
+                    os.kill(victim, signal.SIGCONT)
+            except (IndexError, ProcessLookupError):  # there is none just now, or it has gone
+                continue
+            self.hits[number.name] += 1
+
+
+class Round:
+    """So many tasks over a pool, half of them submitted, half of them items of a map."""
+
+    def __init__(self, count: int, seed: int, retries: int, killer: Killer) -> None:
+        self.outcomes: collections.Counter[str] = collections.Counter()
+        self._count, self._retries, self._killer = count, retries, killer
+        self._rng = random.Random(seed)
+        self._called: collections.Counter[int] = collections.Counter()
+        self._loads = [self._rng.randbytes(LARGE) for _ in range(3)]
+
+    def run(self) -> None:
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            plait.Pool(WORKERS, kind="process") as pool,
+        ):
+            marks = Path(folder, "marks")
+            marks.touch()
+            self._submit(pool.options(retries=self._retries), str(marks))
+            self._map(pool.options(retries=self._retries), str(marks))
+            self._killer.end()
+            self._check(marks)
+            meeting = Path(folder, "meeting")
+            meeting.mkdir()
+            met = [pool.submit(meet, str(meeting), number) for number in range(WORKERS)]
+            assert len({future.result(LONG) for future in met}) == WORKERS
+
+    def _call(self, number: int, marks: str) -> tuple[int, str, bytes]:
+        return number, marks, self._loads[number % 3] if number % 97 == 0 else b""
+
+    def _submit(self, pool: plait.PoolView, marks: str) -> None:
+        waiting: collections.deque[tuple[plait.Future, tuple[int, str, bytes]]]
+        waiting = collections.deque()
+        for number in range(self._count):
+            call = self._call(number, marks)
+            future = pool.submit(task, *call)
+            future.add_done_callback(lambda _, number=number: self._called.update([number]))
+            waiting.append((future, call))
+            if len(waiting) > 300:
+                self._take(*waiting.popleft())
+        while waiting:
+            self._take(*waiting.popleft())
+
+    def _map(self, pool: plait.PoolView, marks: str) -> None:
+        calls = [self._call(number, marks) for number in range(self._count, 2 * self._count)]
+        results = pool.starmap(task, calls, buffersize=600)
+        for call in calls:
+            self._note(call, lambda: next(results))
+        assert next(results, None) is None
+
+    def _take(self, future: plait.Future, call: tuple[int, str, bytes]) -> None:
+        self._note(call, lambda: future.result(LONG))
+
+    def _note(self, call, ask) -> None:
+        number, _, load = call
+        if number % 100 == 99:
+            self._killer.ask()
+        try:
+            assert ask() == (number, sum(range(number % 5000)), load), f"task {number}"
+            self.outcomes["result"] += 1
+        except plait.WorkerDied:
+            assert self._retries == 0, f"task {number} died in spite of its retries"
+            self.outcomes["died"] += 1
+
+    def _check(self, marks: Path) -> None:
+        data = marks.read_bytes()
+        ran = collections.Counter(
+            int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data), 8)
+        )
+        assert sum(self.outcomes.values()) == 2 * self._count
+        assert helpers.settles(lambda: sum(self._called.values()) >= self._count)
+        assert self._called == dict.fromkeys(range(self._count), 1), "callbacks"
+        assert max(ran.values()) <= 1 + self._retries, "a task was run twice"
+        assert len(ran) >= self.outcomes["result"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="chaos", description=__doc__)
+    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--tasks", type=int, default=5000, help="of a round, of either sort")
+    parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    args = parser.parse_args()
+    faulthandler.enable()
+    print(f"chaos: seed {args.seed}, {args.seconds:.0f} s", flush=True)
+    log = watch.Log()
+    watchdog, ledger = watch.Watchdog(300, log), watch.Ledger("process", False)
+    total: collections.Counter[str] = collections.Counter()
+    hits: collections.Counter[str] = collections.Counter()
+    began, number = time.monotonic(), 0
+    while time.monotonic() - began < args.seconds:
+        watchdog.feed()
+        killer = Killer(args.seed + number)
+        try:
+            one = Round(args.tasks, args.seed + number, number % 2 * RETRIES, killer)
+            one.run()
+            assert one.outcomes["died"] <= killer.hits["SIGKILL"] + killer.hits["SIGSEGV"]
+            assert helpers.settles(lambda: not helpers.children_of(os.getpid())), "children"
+            ledger.read()
+        except BaseException:
+            traceback.print_exc()
+            print(f"FAILED in round {number}: repeat with --seed {args.seed + number}", flush=True)
+            os._exit(1)  # whatever still runs
+        total += one.outcomes
+        hits += killer.hits
+        number += 1
+    watchdog.stop()
+    told = ", ".join(f"{count} {name}" for name, count in (*total.items(), *hits.items()))
+    print(f"chaos: {number} rounds in {time.monotonic() - began:.0f} s: {told}; {ledger.growth()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
