@@ -19,7 +19,7 @@ from peers import expected, stand_in
 
 SUITES = ["test_init", "test_wait", "test_as_completed", "test_shutdown", "test_thread_pool"]
 
-CASES = [(kind, suite) for kind in helpers.kinds_here() if kind != "process" for suite in SUITES]
+CASES = [(kind, suite) for kind in helpers.kinds_here() for suite in SUITES]
 if sys.version_info >= (3, 14) and "interpreter" in helpers.kinds_here():
     CASES.append(("interpreter", "test_interpreter_pool"))
 
