@@ -152,13 +152,20 @@ def hang_and_ignore(count):
 
 
 def test_the_deadline_counts_all_runs(pool, count):
+    def begun_by(run, before):
+        """Runs by then, after one that a busy machine may not have begun before its deadline."""
+        for _ in range(10):
+            with pytest.raises(plait.DeadlineExceeded):
+                run()
+            if count.of() > before:
+                break
+        return count.of()
+
     view = pool.options(retries=5, deadline=0.5)
-    with pytest.raises(plait.DeadlineExceeded):
-        view.submit(hang_and_ignore, count).result(LONG)
-    assert count.of() == 1  # killed for its deadline, and not run again
+    # killed for its deadline, and not run again
+    assert begun_by(lambda: view.submit(hang_and_ignore, count).result(LONG), 0) == 1
     assert pool.options(retries=1, deadline=60).submit(die_first, count, 2).result(LONG) == 3
-    with pytest.raises(plait.DeadlineExceeded):
-        list(view.map(hang_and_ignore, [count]))
+    assert begun_by(lambda: list(view.map(hang_and_ignore, [count])), 3) == 4
     time.sleep(0.1)
     assert count.of() == 4
 
