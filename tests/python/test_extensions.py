@@ -133,6 +133,44 @@ with plait.Pool(2, kind="interpreter") as pool:
     assert lines == ["[(0, 300)]"]
 
 
+CALLS, NATIVE_THREADS, WORKERS = 100_000, 2, 3
+
+
+def test_a_hundred_thousand_callbacks_come_to_their_own_interpreters(
+    built: Path, name: str
+) -> None:
+    """From native threads of several interpreters at once, each of which counts its own."""
+    lines = run(
+        built,
+        name,
+        """
+import itertools
+calls, native_threads, workers = map(int, sys.argv[3:])
+def call(times):
+    import _interpreters
+    m, current, numbers, strays = module(), _interpreters.get_current, itertools.count(), []
+    home = current()
+    def back():
+        next(numbers)
+        if current() != home:
+            strays.append(current())
+    wrong = m.call_from_thread(back, times, native_threads)
+    return home[0], wrong, strays, next(numbers), m.main_id() == home[0]
+pools = [plait.Pool(1, kind="interpreter") for _ in range(workers)]
+times = -(-calls // (native_threads * workers))
+found = [future.result() for future in [pool.submit(call, times) for pool in pools]]
+homes = {home for home, *_ in found}
+print(len(homes), 0 in homes, sum(count for *_, count, _ in found) >= calls)
+for _, wrong, strays, count, right in found:
+    print(wrong, strays, count == times * native_threads, right)
+for pool in pools:
+    pool.shutdown()
+""",
+        *map(str, (CALLS, NATIVE_THREADS, WORKERS)),
+    )
+    assert lines == [f"{WORKERS} False True"] + ["0 [] True True"] * WORKERS
+
+
 def test_other_interpreters_can_call_in(built: Path, name: str) -> None:
     lines = run(
         built,
