@@ -205,6 +205,27 @@ print(os.path.exists(sys.argv[3]))
     assert lines == ["True"]
 
 
+def test_native_threads_are_told_of_the_end(built: Path, name: str, tmp_path: Path) -> None:
+    """They ask Py_IsInitialized() before they come in, and would hang where they came too late."""
+    lines = run(
+        built,
+        name,
+        """
+import time
+path = sys.argv[3]
+def watch():
+    return module().watch_python(path)
+with plait.Pool(1, kind="interpreter") as pool:
+    print(pool.submit(watch).result(), os.path.exists(path))
+while not os.path.exists(path):
+    time.sleep(0.01)
+print("told")
+""",
+        os.fspath(tmp_path / "told"),
+    )
+    assert lines == ["True False", "told"]
+
+
 def test_at_exit_functions_run_when_the_interpreter_is_gone(
     built: Path, name: str, tmp_path: Path
 ) -> None:

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define GLUE_(a, b) a##b
@@ -172,6 +173,36 @@ static PyObject *linger(PyObject *self, PyObject *args)
     Py_RETURN_NONE;
 }
 
+static void *watch(void *path)
+{
+    sem_post(&came_in);
+    while (Py_IsInitialized())
+        usleep(1000);
+    FILE *file = fopen(path, "w");
+    fputs("gone\n", file);
+    fclose(file);
+    free(path);
+    return NULL;
+}
+
+/* watch_python(path): a detached thread, as libraries have, that writes the file when it is told that
+ * there is no Python any more. */
+static PyObject *watch_python(PyObject *self, PyObject *path)
+{
+    const char *text = PyUnicode_AsUTF8(path);
+    pthread_t thread;
+    if (text == NULL)
+        return NULL;
+    sem_init(&came_in, 0, 0);
+    if (pthread_create(&thread, NULL, watch, strdup(text)) != 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    pthread_detach(thread);
+    Py_BEGIN_ALLOW_THREADS;
+    sem_wait(&came_in);
+    Py_END_ALLOW_THREADS;
+    return PyBool_FromLong(Py_IsInitialized());
+}
+
 /* ---- calls from other interpreters ---- */
 
 static int64_t visitor_home = -1;
@@ -244,6 +275,7 @@ static PyMethodDef methods[] = {
     {"omp_threads", omp_threads, METH_NOARGS, NULL},
     {"call_from_thread", call_from_thread, METH_VARARGS, NULL},
     {"linger", linger, METH_VARARGS, NULL},
+    {"watch_python", watch_python, METH_O, NULL},
     {"address_of_visit", address_of_visit, METH_NOARGS, NULL},
     {"visit_other", visit_other, METH_VARARGS, NULL},
     {"note_exit", note_exit, METH_O, NULL},
