@@ -1,28 +1,26 @@
-"""NumPy's own tests in interpreter workers, two at once: `tools/test numpy-suite`, or
-tests/packages/numpy_suite.py [PACKAGE...] [--workers N] [-k EXPRESSION]
+"""A package's own tests in interpreter workers, two at once: `tools/test numpy-suite pandas-suite`,
+or tests/packages/suite.py NAME [PART...] [--workers N] [-k EXPRESSION]
 
 Each worker has a pytest of its own, in its own interpreter, and runs all of them. Captured is
 sys.stdout, not the descriptor, which the workers share. What may not pass there, and why, is listed
-in EXPECTED; a listed test that passes is an error, as is an entry without a test.
+with the suite; a listed test that passes is an error, as is an entry without a test. With
+--workers 0 the main interpreter runs them, for comparison.
 """
 
 import argparse
 import faulthandler
+import importlib
 import os
 import sys
 import tempfile
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import plait
 
-PACKAGES = ("numpy._core", "numpy.linalg", "numpy.random", "numpy.fft")
-
 WATCHDOG = 3600  # seconds: far more than it takes
-
-# Larger arrays are left out: filling them takes minutes, and there are two workers.
-MEMORY = "2 GB"
 
 # What is the process's, or needless here.
 OFF = ("faulthandler", "cacheprovider", "terminal", "timeout")
@@ -39,23 +37,52 @@ class Entry:
     run: bool = True
 
 
-EXPECTED = (
-    Entry("linalg/tests/test_linalg.py::test_xerbla_override", "forks"),
-    Entry(
-        "_core/tests/test_nditer.py::test_debug_print",
-        "captures file descriptors, which the workers share",
-        run=False,
-    ),
-    Entry(
-        "_core/tests/test_multiarray.py::TestCreation::test_tracemalloc",
-        "traces memory, which is the whole process's",
-    ),
-    Entry(
-        "_core/tests/test_multiprocessing.py::test_read_write_bool_array",
-        "ProcessPoolExecutor fails for want of daemon threads, which CPython refuses here",
-        run=False,
+@dataclass(frozen=True)
+class Suite:
+    """What is run of a package, and how. `settings`: pytest's, or the package's file of them."""
+
+    package: str
+    parts: tuple[str, ...]
+    settings: str
+    expected: tuple[Entry, ...]
+    options: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+NUMPY = Suite(
+    package="numpy",
+    parts=("numpy._core", "numpy.linalg", "numpy.random", "numpy.fft"),
+    settings="[pytest]\n",
+    # Larger arrays are left out: filling them takes minutes, and there are two workers.
+    environment={"NPY_AVAILABLE_MEM": "2 GB"},
+    expected=(
+        Entry("linalg/tests/test_linalg.py::test_xerbla_override", "forks"),
+        Entry(
+            "_core/tests/test_nditer.py::test_debug_print",
+            "captures file descriptors, which the workers share",
+            run=False,
+        ),
+        Entry(
+            "_core/tests/test_multiarray.py::TestCreation::test_tracemalloc",
+            "traces memory, which is the whole process's",
+        ),
+        Entry(
+            "_core/tests/test_multiprocessing.py::test_read_write_bool_array",
+            "ProcessPoolExecutor fails for want of daemon threads, which CPython refuses here",
+            run=False,
+        ),
     ),
 )
+
+PANDAS = Suite(
+    package="pandas",
+    parts=("pandas.tests.groupby", "pandas.tests.frame"),
+    settings="pyproject.toml",
+    options=("-m", "not slow and not network and not db"),
+    expected=(),
+)
+
+SUITES = {suite.package: suite for suite in (NUMPY, PANDAS)}
 
 
 class Recorder:
@@ -97,12 +124,12 @@ def run(recorder: Recorder, arguments: list[str]) -> Outcomes:
     return recorder.outcomes
 
 
-def judge(outcomes: Outcomes, whole: bool) -> list[str]:
+def judge(suite: Suite, outcomes: Outcomes, whole: bool) -> list[str]:
     """What is wrong with the outcomes; nothing if they are as listed. `whole`: no test was left
     out but those listed.
     """
     wrong = []
-    listed = {entry.test for entry in EXPECTED}
+    listed = {entry.test for entry in suite.expected}
     for test, (outcome, said) in outcomes.items():
         if outcome == "failed" and test not in listed:
             wrong.append(f"{test}: {said}")
@@ -114,35 +141,51 @@ def judge(outcomes: Outcomes, whole: bool) -> list[str]:
     return wrong if outcomes else ["no test was run"]
 
 
+def arguments(suite: Suite, home: Path, folder: Path) -> list[str]:
+    """pytest's, but for the tests to run. home: of the package; folder: for temporary files."""
+    settings = home / suite.settings
+    if not settings.exists():
+        settings = folder / "pytest.ini"
+        settings.write_text(suite.settings)
+    off = [f"-pno:{name}" for name in OFF]
+    return [*off, "--capture=sys", "-c", str(settings), "--rootdir", str(home), *suite.options]
+
+
+def run_all(workers: int, left_out: list[str], words: list[str]) -> list[Outcomes]:
+    """What came of it in each worker; in the main interpreter if there are to be none."""
+    if workers == 0:
+        return [run(Recorder(left_out), words)]
+    pools = [plait.Pool(1, kind="interpreter") for _ in range(workers)]
+    futures = [pool.submit(run, Recorder(left_out), words) for pool in pools]
+    results = [future.result() for future in futures]
+    for pool in pools:
+        pool.shutdown()
+    return results
+
+
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="tests/packages/numpy_suite.py")
-    parser.add_argument("packages", nargs="*", metavar="PACKAGE", default=PACKAGES)
+    parser = argparse.ArgumentParser(prog="tests/packages/suite.py")
+    parser.add_argument("name", choices=SUITES)
+    parser.add_argument("parts", nargs="*", metavar="PART", help="modules, instead of the suite's")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("-k", dest="chosen", help="as pytest's")
     options = parser.parse_args()
-    import numpy
-
+    suite = SUITES[options.name]
+    package = importlib.import_module(suite.package)
     faulthandler.dump_traceback_later(WATCHDOG, exit=True)
-    os.environ["NPY_AVAILABLE_MEM"] = MEMORY
+    os.environ.update(suite.environment)
     with tempfile.TemporaryDirectory() as folder:
-        ini = Path(folder, "pytest.ini")
-        ini.write_text("[pytest]\n")
-        arguments = [*(f"-pno:{name}" for name in OFF), "--capture=sys", "-c", os.fspath(ini)]
-        arguments += ["--rootdir", os.fspath(Path(numpy.__file__).parent)]
-        arguments += ["-k", options.chosen] if options.chosen else []
-        arguments += ["--pyargs", *options.packages]
-        left_out = [entry.test for entry in EXPECTED if not entry.run]
-        pools = [plait.Pool(1, kind="interpreter") for _ in range(options.workers)]
-        futures = [pool.submit(run, Recorder(left_out), arguments) for pool in pools]
-        results = [future.result() for future in futures]
-        for pool in pools:
-            pool.shutdown()
-    whole = options.packages == PACKAGES and not options.chosen
+        words = arguments(suite, Path(package.__file__).parent, Path(folder))
+        words += ["-k", options.chosen] if options.chosen else []
+        words += ["--pyargs", *(options.parts or suite.parts)]
+        left_out = [entry.test for entry in suite.expected if not entry.run]
+        results = run_all(options.workers, left_out, words)
+    whole = not options.parts and not options.chosen
     failed = False
     for number, outcomes in enumerate(results, 1):
         counts = Counter(outcome for outcome, _ in outcomes.values())
-        print(f"NumPy {numpy.__version__}, worker {number}: {dict(counts)}")
-        wrong = judge(outcomes, whole)
+        print(f"{suite.package} {package.__version__}, worker {number}: {dict(counts)}")
+        wrong = judge(suite, outcomes, whole)
         print(*wrong, sep="\n", end="\n" if wrong else "")
         failed |= bool(wrong)
     return 1 if failed else 0
