@@ -1,7 +1,7 @@
 # Everything is done by tools/; this names it. Interpreters and builds are kept in a cache folder outside the
 # checkout (see tools/pythons --help). A second run reuses them.
 
-.PHONY: help demo test test-core test-tsan test-asan test-models test-fuzz test-python test-instructions packages lint format
+.PHONY: help demo test test-core test-tsan test-asan test-models test-fuzz test-python test-instructions packages packages-times lint format
 .DEFAULT_GOAL := help
 
 help: ## show this
@@ -39,6 +39,9 @@ test-instructions: ## instruction counts of the hot paths against their bounds
 
 packages: ## well-known packages in interpreter workers; writes the table of docs/isolation.md
 	@PACKAGES_TABLE=docs/isolation.md tools/test packages
+
+packages-times: ## only the throughput in that table, measured anew; the machine should be quiet
+	@PACKAGES_TABLE=docs/isolation.md tools/test packages-times
 
 lint: ## ruff, clang-format, mypy, stubtest
 	@tools/test lint

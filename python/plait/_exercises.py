@@ -141,18 +141,31 @@ def _matplotlib() -> object:
     return hashlib.sha256(bytes(canvas.buffer_rgba())).hexdigest()
 
 
-def _pyarrow() -> object:
+def _pyarrow(use_threads: bool = True) -> object:
     import io
 
     import pyarrow as pa
     from pyarrow import compute, csv, parquet
 
     lines = b"a,b\n" + b"1,x\n" * 50_000
-    table = csv.read_csv(io.BytesIO(lines), csv.ReadOptions(use_threads=True, block_size=20_000))
+    options = csv.ReadOptions(use_threads=use_threads, block_size=20_000)
+    table = csv.read_csv(io.BytesIO(lines), options)
     stream = io.BytesIO()
     parquet.write_table(table, stream)
-    back = parquet.read_table(io.BytesIO(stream.getvalue()))
+    back = parquet.read_table(io.BytesIO(stream.getvalue()), use_threads=use_threads)
     return compute.sum(back["a"]).as_py(), pa.table({"n": [1, 2]}).num_rows
+
+
+def _polars() -> object:
+    import io
+
+    import polars as pl
+
+    frame = pl.read_csv(io.BytesIO(b"a,b\n" + b"1,x\n2,y\n" * 20_000))
+    doubled = pl.col("a").map_batches(lambda values: values * 2, return_dtype=pl.Int64)
+    sums = pl.collect_all([frame.lazy().select(doubled.sum()) for _ in range(8)])
+    grouped = frame.group_by("b").agg(pl.col("a").sum()).sort("b")
+    return grouped.rows(), [one.item() for one in sums]
 
 
 EXERCISES: Final[dict[str, Callable[[], Any]]] = {
@@ -170,4 +183,5 @@ EXERCISES: Final[dict[str, Callable[[], Any]]] = {
     "_yaml": _yaml,
     "cryptography": _cryptography,
     "pyarrow": _pyarrow,
+    "polars": _polars,
 }

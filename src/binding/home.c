@@ -24,11 +24,12 @@
 
 enum { HOMES = 256, AT_EXIT_MAX = 32 };
 
-#define OVERRIDES (PY_VERSION_HEX >= 0x030F0000 ? 9 : 8)
+#define OVERRIDES (PY_VERSION_HEX >= 0x030F0000 ? 12 : 11)
 #define PATIENCE INT64_C(5000000000) /* until a wait for native threads is told, in ns */
 #define NAP INT64_C(1000000)
 
-typedef enum { FREE, OPEN, CLOSED, RETIRED } home_status;
+/* CLOSING: who asks is told that Python is gone; who was told otherwise just before may come in. */
+typedef enum { FREE, OPEN, CLOSING, CLOSED, RETIRED } home_status;
 
 struct home {
     /* Written by its interpreter when it comes and goes, read by native threads. */
@@ -36,7 +37,7 @@ struct home {
     /* Guarded by lock. */
     plait_prim_lock_t lock;
     home_status status;
-    bool visited;    /* by a native thread, ever */
+    bool visited;    /* by a native thread, ever, or told to one that it may */
     unsigned inside; /* thread states that were made here and are not deleted yet */
     /* The interpreter's own. */
     plait_override_t overrides[OVERRIDES];
@@ -75,7 +76,7 @@ _Noreturn static void hang(void)
 static bool come_in(home_t *home)
 {
     plait_prim_lock(&home->lock);
-    bool open = home->status == OPEN;
+    bool open = home->status == OPEN || home->status == CLOSING;
     if (open) {
         home->visited = true;
         home->inside++;
@@ -168,6 +169,22 @@ static int check(home_t *home)
     return attached != NULL && attached->interp == plait_atomic_load_relaxed(&home->interpreter);
 }
 
+/* What libraries ask before they come in to let go of objects, often long after the work that they
+ * did for an interpreter. A thread that came when it is gone would hang, and all that wait for it: the
+ * pool of threads of a library that all interpreters share, and the end of the process. */
+static int is_initialized(home_t *home)
+{
+    PyThreadState *bound = PyGILState_GetThisThreadState();
+    /* Relaxed: as in ensure(). */
+    if (bound != NULL && bound->interp == plait_atomic_load_relaxed(&home->interpreter))
+        return Py_IsInitialized();
+    plait_prim_lock(&home->lock);
+    bool open = home->status == OPEN;
+    home->visited = home->visited || open;
+    plait_prim_unlock(&home->lock);
+    return open;
+}
+
 /* An image's main interpreter is the only one that it is ever used in. */
 static PyInterpreterState *home_interpreter(home_t *home)
 {
@@ -238,9 +255,17 @@ static int never_destroy(void (*destroy)(void *), void *object, void *library)
     static PyInterpreterState *main_##n(void)                                                      \
     {                                                                                              \
         return home_interpreter(&homes[0x##n]);                                                    \
+    }                                                                                              \
+    static int initialized_##n(void)                                                               \
+    {                                                                                              \
+        return is_initialized(&homes[0x##n]);                                                      \
+    }                                                                                              \
+    static int finalizing_##n(void)                                                                \
+    {                                                                                              \
+        return !is_initialized(&homes[0x##n]);                                                     \
     }
 
-#define HOME_ENTRY(n) {ensure_##n, check_##n, main_##n},
+#define HOME_ENTRY(n) {ensure_##n, check_##n, main_##n, initialized_##n, finalizing_##n},
 
 /* clang-format off */
 #define SIXTEEN(X, high)                                                                           \
@@ -259,6 +284,8 @@ static const struct {
     PyGILState_STATE (*ensure)(void);
     int (*check)(void);
     PyInterpreterState *(*main)(void);
+    int (*initialized)(void);
+    int (*finalizing)(void);
 } functions[HOMES] = {ALL_HOMES(HOME_ENTRY)};
 
 typedef void (*function_t)(void);
@@ -271,6 +298,9 @@ static void fill_overrides(home_t *home)
         {"PyGILState_Release", (function_t)release},
         {"PyGILState_Check", (function_t)functions[index].check},
         {"PyInterpreterState_Main", (function_t)functions[index].main},
+        {"Py_IsInitialized", (function_t)functions[index].initialized},
+        {"Py_IsFinalizing", (function_t)functions[index].finalizing},
+        {"_Py_IsFinalizing", (function_t)functions[index].finalizing}, /* its name until 3.12 */
         {"PyModule_Create2", (function_t)create_named},
         {"PyModule_FromDefAndSpec2", (function_t)create_unchecked},
         {"Py_AtExit", (function_t)at_exit},
@@ -326,12 +356,30 @@ static unsigned count_others(void)
     return count;
 }
 
+static void nap(void)
+{
+    static const uint32_t never;
+    Py_BEGIN_ALLOW_THREADS;
+    plait_prim_wait(&never, 0, plait_prim_now() + NAP, false);
+    Py_END_ALLOW_THREADS;
+}
+
+/* Whether native threads have visited it before. */
+static bool change_status(home_t *home, home_status status)
+{
+    plait_prim_lock(&home->lock);
+    home->status = status;
+    bool visited = home->visited;
+    plait_prim_unlock(&home->lock);
+    return visited;
+}
+
 void home_close(home_t *home)
 {
     int64_t told = plait_prim_now() + PATIENCE;
-    plait_prim_lock(&home->lock);
-    home->status = CLOSED;
-    plait_prim_unlock(&home->lock);
+    if (change_status(home, CLOSING))
+        nap(); /* for those who have asked, and come in next */
+    change_status(home, CLOSED);
     for (;;) {
         plait_prim_lock(&home->lock);
         unsigned inside = home->inside;
@@ -345,10 +393,7 @@ void home_close(home_t *home)
                                "its extension modules leave it\n",
                                others > inside ? others : inside);
         }
-        Py_BEGIN_ALLOW_THREADS;
-        static const uint32_t never;
-        plait_prim_wait(&never, 0, plait_prim_now() + NAP, false);
-        Py_END_ALLOW_THREADS;
+        nap();
     }
 }
 

@@ -133,6 +133,44 @@ with plait.Pool(2, kind="interpreter") as pool:
     assert lines == ["[(0, 300)]"]
 
 
+CALLS, NATIVE_THREADS, WORKERS = 100_000, 2, 3
+
+
+def test_a_hundred_thousand_callbacks_come_to_their_own_interpreters(
+    built: Path, name: str
+) -> None:
+    """From native threads of several interpreters at once, each of which counts its own."""
+    lines = run(
+        built,
+        name,
+        """
+import itertools
+calls, native_threads, workers = map(int, sys.argv[3:])
+def call(times):
+    import _interpreters
+    m, current, numbers, strays = module(), _interpreters.get_current, itertools.count(), []
+    home = current()
+    def back():
+        next(numbers)
+        if current() != home:
+            strays.append(current())
+    wrong = m.call_from_thread(back, times, native_threads)
+    return home[0], wrong, strays, next(numbers), m.main_id() == home[0]
+pools = [plait.Pool(1, kind="interpreter") for _ in range(workers)]
+times = -(-calls // (native_threads * workers))
+found = [future.result() for future in [pool.submit(call, times) for pool in pools]]
+homes = {home for home, *_ in found}
+print(len(homes), 0 in homes, sum(count for *_, count, _ in found) >= calls)
+for _, wrong, strays, count, right in found:
+    print(wrong, strays, count == times * native_threads, right)
+for pool in pools:
+    pool.shutdown()
+""",
+        *map(str, (CALLS, NATIVE_THREADS, WORKERS)),
+    )
+    assert lines == [f"{WORKERS} False True"] + ["0 [] True True"] * WORKERS
+
+
 def test_other_interpreters_can_call_in(built: Path, name: str) -> None:
     lines = run(
         built,
@@ -165,6 +203,27 @@ print(os.path.exists(sys.argv[3]))
         os.fspath(tmp_path / "called"),
     )
     assert lines == ["True"]
+
+
+def test_native_threads_are_told_of_the_end(built: Path, name: str, tmp_path: Path) -> None:
+    """They ask Py_IsInitialized() before they come in, and would hang where they came too late."""
+    lines = run(
+        built,
+        name,
+        """
+import time
+path = sys.argv[3]
+def watch():
+    return module().watch_python(path)
+with plait.Pool(1, kind="interpreter") as pool:
+    print(pool.submit(watch).result(), os.path.exists(path))
+while not os.path.exists(path):
+    time.sleep(0.01)
+print("told")
+""",
+        os.fspath(tmp_path / "told"),
+    )
+    assert lines == ["True False", "told"]
 
 
 def test_at_exit_functions_run_when_the_interpreter_is_gone(

@@ -65,7 +65,9 @@ def extra_stages() -> dict[str, Stage]:
     """Those that run only when they are named: they take long, and much to download."""
     stages = [
         Stage("packages", "well-known packages in interpreter workers", _packages),
-        Stage("numpy-suite", "NumPy's own tests in two interpreter workers at once", _numpy_suite),
+        Stage("packages-times", "what two workers do with them, and the table", _packages_times),
+        Stage("numpy-suite", "NumPy's own tests in two workers", lambda: _suite("numpy")),
+        Stage("pandas-suite", "some of pandas' own in two workers", lambda: _suite("pandas")),
     ]
     return {stage.name: stage for stage in stages}
 
@@ -237,44 +239,94 @@ _PACKAGES_ON = ("3.13", "3.14", "3.15")
 
 
 def _packages() -> bool:
-    """PACKAGES_TABLE=FILE writes what came out there, PACKAGES_ROUNDS=20 makes workers as often."""
+    """PACKAGES_ROUNDS=2 opens pools less often."""
     tests = CHECKOUT / "tests/packages"
-    names = json.loads((tests / "packages.json").read_text())
-    reports: list[Path] = []
     results = []
     for interpreter in filter(None, map(load, _PACKAGES_ON)):
-        folder = Environment(interpreter).ensure_packages(list(names.values()))
-        reports.append(checkout_cache() / f"packages-{interpreter.name}.json")
-        options: list[Word] = ["--report", reports[-1]]
-        options += ["--rounds", os.environ.get("PACKAGES_ROUNDS", "2")]
+        folder = _package_folder(interpreter)
         env = {"PYTHONPATH": os.fspath(folder)}
-        results.append(_run([TOOLS / "py", interpreter.name, tests, *options], env))
+        rounds = os.environ.get("PACKAGES_ROUNDS", "20")
+        options: list[Word] = ["--report", _report(interpreter, "tests"), "--rounds", rounds]
+        scripts: list[list[Word]] = [[tests, *options], [tests / "native_threads.py"]]
         if (folder / "sklearn").is_dir():
-            grid_search = tests / "grid_search.py"
-            results.append(_run([TOOLS / "py", interpreter.name, grid_search], env))
+            scripts.append([tests / "grid_search.py"])
+        results += [_run([TOOLS / "py", interpreter.name, *words], env) for words in scripts]
+    return bool(results) and all(results) and _packages_times()
+
+
+def _packages_times() -> bool:
+    """PACKAGES_TABLE=FILE writes the table there, with what the tests before have found."""
+    interpreters = list(filter(None, map(load, _PACKAGES_ON)))
+    results = []
+    for interpreter in interpreters:
+        env = {"PYTHONPATH": os.fspath(_package_folder(interpreter))}
+        script = CHECKOUT / "benchmarks/packages.py"
+        options: list[Word] = ["--json", _report(interpreter, "times"), *_package_names()]
+        results.append(_run([TOOLS / "py", interpreter.name, script, *options], env))
     if os.environ.get("PACKAGES_TABLE") and all(results):
-        _write_table(Path(os.environ["PACKAGES_TABLE"]), names, reports)
-    return bool(results) and all(results)
+        _write_table(Path(os.environ["PACKAGES_TABLE"]), interpreters)
+    return all(results)
 
 
-def _numpy_suite() -> bool:
-    suite = CHECKOUT / "tests/packages/numpy_suite.py"
-    return _run([TOOLS / "py", "3.14", "-X", "faulthandler", suite])
+def _package_names() -> dict[str, str]:
+    """Import name: distribution."""
+    names: dict[str, str] = json.loads((CHECKOUT / "tests/packages/packages.json").read_text())
+    return names
 
 
-def _write_table(path: Path, names: Mapping[str, str], reports: Sequence[Path]) -> None:
-    columns = [json.loads(report.read_text()) for report in reports]
-    rows = [["", *(column["python"] for column in columns)], ["---"] * (len(columns) + 1)]
-    for package, distribution in names.items():
-        found = [column["packages"].get(package) for column in columns]
-        rows.append(
-            [distribution, *(f"{one[0]}: {one[1]}" if one else "no wheel" for one in found)]
-        )
+def _package_folder(interpreter: Interpreter) -> Path:
+    return Environment(interpreter).ensure_packages(list(_package_names().values()))
+
+
+def _report(interpreter: Interpreter, what: str) -> Path:
+    return checkout_cache() / f"packages-{interpreter.name}-{what}.json"
+
+
+def _write_table(path: Path, interpreters: Sequence[Interpreter]) -> None:
+    tests, times = (
+        [json.loads(_report(interpreter, what).read_text()) for interpreter in interpreters]
+        for what in ("tests", "times")
+    )
+    rows = [["", *(column["python"] for column in tests)], ["---"] * (len(tests) + 1)]
+    for package, distribution in _package_names().items():
+        cells = [
+            _cell(tried["packages"].get(package), timed.get(package, {}))
+            for tried, timed in zip(tests, times, strict=True)
+        ]
+        rows.append([distribution, *cells])
+    rows.append(["*two busy processes*", *map(_attained, times)])
     table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
     begin, end = "<!-- made by make packages -->\n", "<!-- end -->"
     before, _, rest = path.read_text().partition(begin)
     _, _, after = rest.partition(end)
     path.write_text(f"{before}{begin}{table}{end}{after}")
+
+
+def _cell(tried: list[str] | None, timed: Mapping[str, float]) -> str:
+    if tried is None:
+        return "no wheel"
+    version, verdict = tried
+    ratio = timed.get("ratio")
+    return f"{version}: {verdict}" + (f", {ratio:.2f}x" if ratio else "")
+
+
+def _attained(times: Mapping[str, object]) -> str:
+    """What the machine gave meanwhile."""
+    given = [
+        found["attainable"]
+        for found in times.values()
+        if isinstance(found, dict) and "attainable" in found
+    ]
+    return f"{min(given):.2f}x to {max(given):.2f}x" if given else ""
+
+
+def _suite(package: str) -> bool:
+    interpreter = load("3.14")
+    if interpreter is None:
+        raise Failure("no interpreter for it: tools/pythons 3.14 gets it")
+    env = {"PYTHONPATH": os.fspath(_package_folder(interpreter))}
+    suite = CHECKOUT / "tests/packages/suite.py"
+    return _run([TOOLS / "py", interpreter.name, "-X", "faulthandler", suite, package], env)
 
 
 # Lint

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #define GLUE_(a, b) a##b
@@ -101,19 +102,37 @@ static void *run_errand(void *argument)
     return NULL;
 }
 
-/* call_from_thread(callable, times): how often something was wrong. */
+enum { ERRANDS = 8 };
+
+/* Runs the errands on a thread each, all at once: how many threads there were. */
+static int run_errands(errand_t *errands, int count)
+{
+    pthread_t threads[ERRANDS];
+    int begun = 0;
+    Py_BEGIN_ALLOW_THREADS;
+    while (begun < count && pthread_create(&threads[begun], NULL, run_errand, &errands[begun]) == 0)
+        begun++;
+    for (int index = 0; index < begun; index++)
+        pthread_join(threads[index], NULL);
+    Py_END_ALLOW_THREADS;
+    return begun;
+}
+
+/* call_from_thread(callable, times, threads=1): how often something was wrong. */
 static PyObject *call_from_thread(PyObject *self, PyObject *args)
 {
-    errand_t errand = {.home = here()};
-    pthread_t thread;
-    if (!PyArg_ParseTuple(args, "Ol", &errand.callable, &errand.times))
+    errand_t errands[ERRANDS] = {{.home = here()}};
+    int count = 1;
+    if (!PyArg_ParseTuple(args, "Ol|i", &errands[0].callable, &errands[0].times, &count))
         return NULL;
-    if (pthread_create(&thread, NULL, run_errand, &errand) != 0)
-        return PyErr_SetFromErrno(PyExc_OSError);
-    Py_BEGIN_ALLOW_THREADS;
-    pthread_join(thread, NULL);
-    Py_END_ALLOW_THREADS;
-    return PyLong_FromLong(errand.wrong);
+    for (int index = 1; index < ERRANDS; index++)
+        errands[index] = errands[0];
+    if (count > ERRANDS || run_errands(errands, count) != count)
+        return PyErr_Format(PyExc_OSError, "no %d threads", count);
+    long wrong = 0;
+    for (int index = 0; index < count; index++)
+        wrong += errands[index].wrong;
+    return PyLong_FromLong(wrong);
 }
 
 static sem_t came_in;
@@ -152,6 +171,36 @@ static PyObject *linger(PyObject *self, PyObject *args)
     sem_wait(&came_in);
     Py_END_ALLOW_THREADS;
     Py_RETURN_NONE;
+}
+
+static void *watch(void *path)
+{
+    sem_post(&came_in);
+    while (Py_IsInitialized())
+        usleep(1000);
+    FILE *file = fopen(path, "w");
+    fputs("gone\n", file);
+    fclose(file);
+    free(path);
+    return NULL;
+}
+
+/* watch_python(path): a detached thread, as libraries have, that writes the file when it is told that
+ * there is no Python any more. */
+static PyObject *watch_python(PyObject *self, PyObject *path)
+{
+    const char *text = PyUnicode_AsUTF8(path);
+    pthread_t thread;
+    if (text == NULL)
+        return NULL;
+    sem_init(&came_in, 0, 0);
+    if (pthread_create(&thread, NULL, watch, strdup(text)) != 0)
+        return PyErr_SetFromErrno(PyExc_OSError);
+    pthread_detach(thread);
+    Py_BEGIN_ALLOW_THREADS;
+    sem_wait(&came_in);
+    Py_END_ALLOW_THREADS;
+    return PyBool_FromLong(Py_IsInitialized());
 }
 
 /* ---- calls from other interpreters ---- */
@@ -226,6 +275,7 @@ static PyMethodDef methods[] = {
     {"omp_threads", omp_threads, METH_NOARGS, NULL},
     {"call_from_thread", call_from_thread, METH_VARARGS, NULL},
     {"linger", linger, METH_VARARGS, NULL},
+    {"watch_python", watch_python, METH_O, NULL},
     {"address_of_visit", address_of_visit, METH_NOARGS, NULL},
     {"visit_other", visit_other, METH_VARARGS, NULL},
     {"note_exit", note_exit, METH_O, NULL},

@@ -4,6 +4,7 @@
  */
 #include <Python.h>
 
+#include <signal.h>
 #include <stdlib.h>
 
 #define GLUE_(a, b) a##b
@@ -21,9 +22,8 @@ __attribute__((destructor)) static void at_exit(void)
 static int execute(PyObject *module)
 {
 #ifdef TWICE
-    if (getenv("PLAIT_TEST_IMPORTED") != NULL)
+    if (signal(SIGUSR2, SIG_IGN) == SIG_IGN) /* one swap of what is the process's own */
         abort();
-    setenv("PLAIT_TEST_IMPORTED", "1", 1);
 #endif
 #ifdef ALWAYS
     abort();
