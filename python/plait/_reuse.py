@@ -5,21 +5,24 @@ is; everything else goes, the modules of the program among it. One that cannot b
 with its pool, as all do elsewhere. See docs/design/workers.md.
 """
 
+import _imp
 import atexit
 import builtins
 import gc
 import os
 import sys
-from collections.abc import Callable
-from importlib.machinery import EXTENSION_SUFFIXES
-from types import ModuleType
-from typing import Any, Final, NamedTuple
 
 from plait import _plait
 
+TYPE_CHECKING = False  # as in plait itself
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
+
 # ---- the main interpreter ----
 
-_VARIABLE: Final = "PLAIT_KEEP_INTERPRETERS"
+_VARIABLE = "PLAIT_KEEP_INTERPRETERS"
 
 
 def limit() -> int:
@@ -70,43 +73,35 @@ def _stop_tracing_memory() -> None:
 # ---- a worker's: what is put back ----
 
 
-class _Start(NamedTuple):
+class _Start:
     """An interpreter before anything of the program's has run in it."""
 
-    modules: dict[str, ModuleType]
-    main: dict[str, Any]
-    builtins: dict[str, Any]
-    system: dict[str, Any]
-    environment: Any
-    filters: list[Any]
-    thresholds: tuple[int, ...]
-    dlopen_flags: int
+    def __init__(self) -> None:
+        import _warnings
+
+        self.modules = dict(sys.modules)
+        self.main: dict[str, Any] = dict(vars(sys.modules["__main__"]))
+        self.builtins: dict[str, Any] = dict(vars(builtins))
+        self.system: dict[str, Any] = dict(vars(sys))
+        self.environment = os.environ
+        self.filters: list[Any] = list(_warnings.filters)
+        self.thresholds = gc.get_threshold()
+        self.dlopen_flags = sys.getdlopenflags()
 
 
 _start: _Start
-_registrants: Final[list[str]] = []  # modules of the program with something to do at the end
-_register: Final = atexit.register
+_registrants: list[str] = []  # modules of the program with something to do at the end
+_register = atexit.register
 
 
 def watch() -> None:
     """Before anything of the program's runs."""
     global _start
-    import _warnings
-
-    _start = _Start(
-        dict(sys.modules),
-        dict(vars(sys.modules["__main__"])),
-        dict(vars(builtins)),
-        dict(vars(sys)),
-        os.environ,
-        list(_warnings.filters),
-        gc.get_threshold(),
-        sys.getdlopenflags(),
-    )
+    _start = _Start()
     atexit.register = _watched_register
 
 
-def _watched_register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def _watched_register(func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Any":
     """atexit.register: what packages want done at the end can wait as long as they stay."""
     caller = sys._getframe(1).f_globals.get("__name__") or ""
     if not _Staying().has(caller):
@@ -116,9 +111,9 @@ def _watched_register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
 
 # ---- which modules stay ----
 
-_OWN: Final = frozenset({"plait", "cloudpickle"})  # wherever they are
-_LIBRARY: Final = f"{getattr(sys, '_stdlib_dir', None)}{os.sep}"
-_FOLDERS: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_OWN = frozenset({"plait", "cloudpickle"})  # wherever they are
+_LIBRARY = f"{getattr(sys, '_stdlib_dir', None)}{os.sep}"
+_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 class _Staying:
@@ -147,13 +142,13 @@ class _Staying:
         return all(map(_is_installed, places)) if places else bool(parent)
 
 
-def _attribute(module: ModuleType, name: str) -> Any:
+def _attribute(module: "ModuleType", name: str) -> "Any":
     """Without asking the module, which may have something to say that imports more."""
     variables = getattr(module, "__dict__", None)
     return variables.get(name) if isinstance(variables, dict) else None
 
 
-def _places(module: ModuleType) -> list[str]:
+def _places(module: "ModuleType") -> list[str]:
     """Where it was loaded from; empty for what was made at run time."""
     spec = _attribute(module, "__spec__")
     if getattr(spec, "origin", None) in ("built-in", "frozen"):
@@ -168,8 +163,8 @@ def _is_installed(place: str) -> bool:
     return place.startswith(_LIBRARY) or any(folder in place for folder in _FOLDERS)
 
 
-def _is_extension(module: ModuleType) -> bool:
-    return str(_attribute(module, "__file__")).endswith(tuple(EXTENSION_SUFFIXES))
+def _is_extension(module: "ModuleType") -> bool:
+    return str(_attribute(module, "__file__")).endswith(tuple(_imp.extension_suffixes()))
 
 
 # ---- the end of a pool ----
@@ -241,7 +236,7 @@ def _has_pools() -> bool:
     return module is not None and len(module._pools) > 0
 
 
-def _put_back(variables: dict[str, Any], start: dict[str, Any]) -> None:
+def _put_back(variables: "dict[str, Any]", start: "dict[str, Any]") -> None:
     for name in variables.keys() - start.keys():
         del variables[name]
     variables.update(start)
