@@ -1,8 +1,8 @@
-"""Interpreters that serve one pool after another: how many are kept, and how one begins anew.
+"""Workers that serve one pool after another: how many are kept, and how one begins anew.
 
-What an interpreter has imported from the standard library and from installed packages stays, as it
-is; everything else goes, the modules of the program among it. One that cannot be brought there ends
-with its pool, as all do elsewhere. See docs/design/workers.md.
+What an interpreter, or a process, has imported from the standard library and from installed
+packages stays, as it is; everything else goes, the modules of the program among it. One that cannot
+be brought there ends with its pool, as all do elsewhere. See docs/design/workers.md.
 """
 
 import _imp
@@ -20,45 +20,40 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import Any
 
-# ---- the main interpreter ----
+# ---- the process that makes pools ----
 
-_VARIABLE = "PLAIT_KEEP_INTERPRETERS"
+_VARIABLES = {"interpreter": "PLAIT_KEEP_INTERPRETERS", "process": "PLAIT_KEEP_PROCESSES"}
 
 
-def limit() -> int:
-    """How many interpreters may be kept when a pool ends that is made now; 0: none.
+def limit(kind: str) -> int:
+    """How many workers of a kind may be kept when a pool ends that is made now; 0: none.
 
-    The environment's PLAIT_KEEP_INTERPRETERS, else cpu_count(). Only the main interpreter keeps
-    any, which ends them at its exit. Raises ValueError.
+    The environment's PLAIT_KEEP_INTERPRETERS or PLAIT_KEEP_PROCESSES, else cpu_count(). Raises
+    ValueError.
     """
-    asked = os.environ.get(_VARIABLE) or str(_plait.cpu_count())
+    variable = _VARIABLES.get(kind)
+    if variable is None:
+        return 0
+    asked = os.environ.get(variable) or str(_plait.cpu_count())
     if not (asked.isascii() and asked.isdigit() and len(asked) < 9):
-        raise ValueError(f"{_VARIABLE} must be a number of interpreters, 0 or more, not {asked!r}")
-    return int(asked) if _can_keep() else 0
+        told = "processes" if kind == "process" else "interpreters"
+        raise ValueError(f"{variable} must be a number of {told}, 0 or more, not {asked!r}")
+    return int(asked) if _can_keep(kind) else 0
 
 
-def _can_keep() -> bool:
-    import _thread
-
+def _can_keep(kind: str) -> bool:
     from plait import _kinds
 
-    return (
-        sys.version_info >= (3, 13)
-        and not _kinds.FREE_THREADED
-        and _thread._is_main_interpreter()
-        and os.environ.get("PLAIT_ISOLATION") != "trial"  # where ends are what is tried out
-    )
+    if os.environ.get("PLAIT_ISOLATION") == "trial":  # where ends are what is tried out
+        return False
+    return kind == "process" or (sys.version_info >= (3, 13) and not _kinds.FREE_THREADED)
 
 
 def end() -> None:
-    """At an interpreter's exit: if it is the main one, those that are kept end before it does."""
-    if sys.version_info >= (3, 13):
-        import _thread
-
-        if _thread._is_main_interpreter():
-            if _plait._count_kept():
-                _stop_tracing_memory()
-            _plait._end_kept(True)
+    """At an interpreter's exit: if it is the main one, what is kept ends before it does."""
+    if _plait._count_kept("interpreter"):
+        _stop_tracing_memory()
+    _plait._end_kept(True)
 
 
 def _stop_tracing_memory() -> None:
@@ -86,6 +81,8 @@ class _Start:
         self.environment = os.environ
         self.filters: list[Any] = list(_warnings.filters)
         self.thresholds = gc.get_threshold()
+        self.hooks = (sys.gettrace(), sys.getprofile())
+        self.process: object = None  # of a process that is a worker: what _process() said
         self.dlopen_flags = sys.getdlopenflags()
 
 
@@ -99,6 +96,15 @@ def watch() -> None:
     global _start
     _start = _Start()
     atexit.register = _watched_register
+
+
+def watch_process() -> None:
+    """The same in a process that is a worker."""
+    watch()
+    try:
+        _start.process = _process()
+    except OSError:
+        _start.process = ()  # it cannot be told, so that this one will end with its pool
 
 
 def _watched_register(func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Any":
@@ -199,6 +205,7 @@ def _is_bound() -> bool:
         or _has_thread_hooks()
         or _has_log_handlers()
         or _shows_warnings_differently()
+        or (_start.process is not None and (_process() != _start.process or _has_children()))
         or sys.modules.get("plait._plait") is not _plait
     )
 
@@ -260,6 +267,8 @@ def _put_back_settings() -> None:
         warnings.resetwarnings()
         warnings.filters.extend(_start.filters)
         warnings.onceregistry.clear()
+    sys.settrace(_start.hooks[0])
+    sys.setprofile(_start.hooks[1])
     sys.setdlopenflags(_start.dlopen_flags)
     gc.set_threshold(*_start.thresholds)
     gc.set_debug(0)
@@ -281,6 +290,49 @@ def _forget() -> None:
     for name in ("random", "numpy.random"):
         if name in sys.modules:
             sys.modules[name].seed()
+
+
+# ---- of a process that is a worker ----
+
+
+def _process() -> object:
+    """What belongs to the process that a task can change, equal if it has not."""
+    import _locale
+    import _signal  # type: ignore[import-not-found]  # signal would bring enum
+
+    faulthandler = sys.modules.get("faulthandler")
+    umask = os.umask(0o077)
+    os.umask(umask)
+    with open("/proc/self/limits", "rb", buffering=0) as limits:
+        return (
+            _plait._environment(),
+            dict(_start.environment._data),  # type: ignore[attr-defined]
+            [_signal.getsignal(number) for number in _signal.valid_signals()],
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, ()),
+            [_signal.getitimer(timer) for timer in range(3)],
+            [_file(descriptor) for descriptor in range(3)],
+            _locale.setlocale(_locale.LC_ALL),
+            faulthandler is not None and faulthandler.is_enabled(),
+            (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)),
+            umask,
+            limits.read(10_000),
+        )
+
+
+def _file(descriptor: int) -> object:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 # ---- the beginning of the next ----

@@ -134,6 +134,10 @@ int plait_prim_descriptor_copy(int descriptor);
 
 void plait_prim_descriptor_close(int descriptor);
 
+/* Two numbers that are another file's only when this one is closed everywhere; 0 where the descriptor
+ * is closed. */
+void plait_prim_descriptor_identity(int descriptor, uint64_t identity[2]);
+
 /* Keeps one that was inherited from what this process runs in its turn. */
 void plait_prim_descriptor_keep(int descriptor);
 
