@@ -7,25 +7,25 @@ it does: it may keep what it was given by one that has an image. See docs/design
 import atexit
 import os
 import sys
-from collections.abc import Callable
-from importlib.machinery import ExtensionFileLoader, ModuleSpec
-from types import ModuleType
-from typing import TYPE_CHECKING, Final
+from _frozen_importlib_external import ExtensionFileLoader  # importlib would bring ten modules
 
 from plait import _plait, stand_ins
 
+TYPE_CHECKING = False  # as in plait itself
 if TYPE_CHECKING:
+    from collections.abc import Callable
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
     from plait import _trust
 
     _Check = Callable[[str, ModuleSpec], _trust.Isolation | None]
     _Creator = Callable[[ExtensionFileLoader, ModuleSpec], ModuleType | None]
 
 # From 3.13 on, what of the standard library may be loaded declares it; before, much does not.
-_TRUSTED: Final = (sys.stdlib_module_names if sys.version_info >= (3, 13) else frozenset()) | {
-    "plait"
-}
+_TRUSTED = (sys.stdlib_module_names if sys.version_info >= (3, 13) else frozenset()) | {"plait"}
 
-_create: Final = ExtensionFileLoader.create_module
+_create = ExtensionFileLoader.create_module
 
 
 def install(asked: str | None) -> None:
@@ -52,7 +52,7 @@ def install(asked: str | None) -> None:
 
 
 def _make_noting(source: str) -> "_Creator":
-    def create(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
+    def create(loader: ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleType | None":
         try:
             return _create(loader, spec)
         except ImportError as error:
@@ -63,15 +63,15 @@ def _make_noting(source: str) -> "_Creator":
 
 
 def _make_creator(check: "_Check") -> "_Creator":
-    def create(loader: ExtensionFileLoader, spec: ModuleSpec) -> ModuleType | None:
+    def create(loader: ExtensionFileLoader, spec: "ModuleSpec") -> "ModuleType | None":
         return _create_privately(check, loader, spec)
 
     return create
 
 
 def _create_privately(
-    check: "_Check", loader: ExtensionFileLoader, spec: ModuleSpec
-) -> ModuleType | None:
+    check: "_Check", loader: ExtensionFileLoader, spec: "ModuleSpec"
+) -> "ModuleType | None":
     package = spec.name.partition(".")[0]
     if package in _TRUSTED or spec.origin is None:
         return _create(loader, spec)
@@ -88,31 +88,31 @@ def _create_privately(
     return module
 
 
-def _probe(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
+def _probe(package: str, spec: "ModuleSpec") -> "_trust.Isolation | None":
     from plait import _trust
 
     found = _trust.ask(package, spec.name, spec.origin)
     return None if found.usable else found
 
 
-def _force(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
+def _force(package: str, spec: "ModuleSpec") -> "_trust.Isolation | None":
     from plait import _trust
 
     return _trust.REFUSALS.get(package)
 
 
-def _know(package: str, spec: ModuleSpec) -> "_trust.Isolation | None":
+def _know(package: str, spec: "ModuleSpec") -> "_trust.Isolation | None":
     from plait import _trust
 
     return _trust.known_refusal(package, spec.name, spec.origin or "")
 
 
 # By mode: what is said against a package before one of its modules is loaded.
-_CHECKS: Final = {"probe": _probe, "force": _force, "trial": _know}
+_CHECKS = {"probe": _probe, "force": _force, "trial": _know}
 
 
 # Those that have images here, in order.
-_files: Final[dict[str, None]] = {}
+_files: dict[str, None] = {}
 
 
 def files_loaded() -> list[str]:

@@ -160,8 +160,8 @@ class Pool(_plait.PoolBase, Calls):
                 limits.memory_limit is not None,
             )
         keep = 0
-        if self.kind == "interpreter" and initializer is None and not forward_logging:
-            keep = _reuse.limit()
+        if initializer is None and not forward_logging and not given(limits):
+            keep = _reuse.limit(self.kind)
         self._open(
             self.kind,
             max_workers,

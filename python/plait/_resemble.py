@@ -5,13 +5,15 @@ its parent's), and command line options are taken over by CPython itself. Design
 docs/design/workers.md
 """
 
-import contextlib
 import os
 import sys
-from typing import Any, Final
+
+TYPE_CHECKING = False  # every worker imports this module, and pays for what it imports
+if TYPE_CHECKING:
+    from typing import Any
 
 # Of a release build without options; other filters are sent.
-_USUAL_FILTERS: Final = [
+_USUAL_FILTERS = [
     ("default", None, DeprecationWarning, "__main__", 0),
     ("ignore", None, DeprecationWarning, None, 0),
     ("ignore", None, PendingDeprecationWarning, None, 0),
@@ -21,8 +23,8 @@ _USUAL_FILTERS: Final = [
 
 
 def describe(
-    kind: str, forward_logging: bool, isolation: str | None, limits: dict[str, Any]
-) -> dict[str, Any]:
+    kind: str, forward_logging: bool, isolation: str | None, limits: "dict[str, Any]"
+) -> "dict[str, Any]":
     """What a worker's interpreter is to take over, natively encodable.
 
     sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
@@ -53,8 +55,10 @@ def describe(
 
         parts["levels"] = _logging.levels()
     if kind == "process":  # whose children start when there is work for them
-        with contextlib.suppress(OSError):
+        try:
             parts["folder"] = os.getcwd()
+        except OSError:  # it is gone
+            parts["folder"] = ""
     if limits:
         parts["limits"] = limits
     if parts:
@@ -66,7 +70,7 @@ def _is_eager(stream: object) -> bool:
     return getattr(stream, "line_buffering", True) or getattr(stream, "write_through", True)
 
 
-def _dump_filters(filters: list[Any]) -> list[bytes]:
+def _dump_filters(filters: "list[Any]") -> list[bytes]:
     from plait import _travel
 
     dumped = []
@@ -78,16 +82,19 @@ def _dump_filters(filters: list[Any]) -> list[bytes]:
     return dumped
 
 
-def adopt(parts: dict[str, Any]) -> None:
+def adopt(parts: "dict[str, Any]") -> None:
     """In the worker: what describe() put into its parts."""
     if "limits" in parts:
         from plait import _limits
 
         _limits.adopt(parts["limits"])
     if "folder" in parts:
-        with contextlib.suppress(OSError):  # it may be gone
+        try:  # noqa: SIM105  contextlib would bring ten modules
             os.chdir(parts["folder"])
+        except OSError:
+            pass  # it is gone
     if "filters" in parts:
+        import contextlib
         import pickle
         import warnings
 

@@ -1,61 +1,59 @@
-"""Interpreters that serve one pool after another: how many are kept, and how one begins anew.
+"""Workers that serve one pool after another: how many are kept, and how one begins anew.
 
-What an interpreter has imported from the standard library and from installed packages stays, as it
-is; everything else goes, the modules of the program among it. One that cannot be brought there ends
-with its pool, as all do elsewhere. See docs/design/workers.md.
+What an interpreter, or a process, has imported from the standard library and from installed
+packages stays, as it is; everything else goes, the modules of the program among it. One that cannot
+be brought there ends with its pool, as all do elsewhere. See docs/design/workers.md.
 """
 
+import _imp
 import atexit
 import builtins
 import gc
 import os
 import sys
-from collections.abc import Callable
-from importlib.machinery import EXTENSION_SUFFIXES
-from types import ModuleType
-from typing import Any, Final, NamedTuple
 
 from plait import _plait
 
-# ---- the main interpreter ----
+TYPE_CHECKING = False  # as in plait itself
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import ModuleType
+    from typing import Any
 
-_VARIABLE: Final = "PLAIT_KEEP_INTERPRETERS"
+# ---- the process that makes pools ----
+
+_VARIABLES = {"interpreter": "PLAIT_KEEP_INTERPRETERS", "process": "PLAIT_KEEP_PROCESSES"}
 
 
-def limit() -> int:
-    """How many interpreters may be kept when a pool ends that is made now; 0: none.
+def limit(kind: str) -> int:
+    """How many workers of a kind may be kept when a pool ends that is made now; 0: none.
 
-    The environment's PLAIT_KEEP_INTERPRETERS, else cpu_count(). Only the main interpreter keeps
-    any, which ends them at its exit. Raises ValueError.
+    The environment's PLAIT_KEEP_INTERPRETERS or PLAIT_KEEP_PROCESSES, else cpu_count(). Raises
+    ValueError.
     """
-    asked = os.environ.get(_VARIABLE) or str(_plait.cpu_count())
+    variable = _VARIABLES.get(kind)
+    if variable is None:
+        return 0
+    asked = os.environ.get(variable) or str(_plait.cpu_count())
     if not (asked.isascii() and asked.isdigit() and len(asked) < 9):
-        raise ValueError(f"{_VARIABLE} must be a number of interpreters, 0 or more, not {asked!r}")
-    return int(asked) if _can_keep() else 0
+        told = "processes" if kind == "process" else "interpreters"
+        raise ValueError(f"{variable} must be a number of {told}, 0 or more, not {asked!r}")
+    return int(asked) if _can_keep(kind) else 0
 
 
-def _can_keep() -> bool:
-    import _thread
-
+def _can_keep(kind: str) -> bool:
     from plait import _kinds
 
-    return (
-        sys.version_info >= (3, 13)
-        and not _kinds.FREE_THREADED
-        and _thread._is_main_interpreter()
-        and os.environ.get("PLAIT_ISOLATION") != "trial"  # where ends are what is tried out
-    )
+    if os.environ.get("PLAIT_ISOLATION") == "trial":  # where ends are what is tried out
+        return False
+    return kind == "process" or (sys.version_info >= (3, 13) and not _kinds.FREE_THREADED)
 
 
 def end() -> None:
-    """At an interpreter's exit: if it is the main one, those that are kept end before it does."""
-    if sys.version_info >= (3, 13):
-        import _thread
-
-        if _thread._is_main_interpreter():
-            if _plait._count_kept():
-                _stop_tracing_memory()
-            _plait._end_kept(True)
+    """At an interpreter's exit: if it is the main one, what is kept ends before it does."""
+    if _plait._count_kept("interpreter"):
+        _stop_tracing_memory()
+    _plait._end_kept(True)
 
 
 def _stop_tracing_memory() -> None:
@@ -70,43 +68,46 @@ def _stop_tracing_memory() -> None:
 # ---- a worker's: what is put back ----
 
 
-class _Start(NamedTuple):
+class _Start:
     """An interpreter before anything of the program's has run in it."""
 
-    modules: dict[str, ModuleType]
-    main: dict[str, Any]
-    builtins: dict[str, Any]
-    system: dict[str, Any]
-    environment: Any
-    filters: list[Any]
-    thresholds: tuple[int, ...]
-    dlopen_flags: int
+    def __init__(self) -> None:
+        import _warnings
+
+        self.modules = dict(sys.modules)
+        self.main: dict[str, Any] = dict(vars(sys.modules["__main__"]))
+        self.builtins: dict[str, Any] = dict(vars(builtins))
+        self.system: dict[str, Any] = dict(vars(sys))
+        self.environment = os.environ
+        self.filters: list[Any] = list(_warnings.filters)
+        self.thresholds = gc.get_threshold()
+        self.hooks = (sys.gettrace(), sys.getprofile())
+        self.process: object = None  # of a process that is a worker: what _process() said
+        self.dlopen_flags = sys.getdlopenflags()
 
 
 _start: _Start
-_registrants: Final[list[str]] = []  # modules of the program with something to do at the end
-_register: Final = atexit.register
+_registrants: list[str] = []  # modules of the program with something to do at the end
+_register = atexit.register
 
 
 def watch() -> None:
     """Before anything of the program's runs."""
     global _start
-    import _warnings
-
-    _start = _Start(
-        dict(sys.modules),
-        dict(vars(sys.modules["__main__"])),
-        dict(vars(builtins)),
-        dict(vars(sys)),
-        os.environ,
-        list(_warnings.filters),
-        gc.get_threshold(),
-        sys.getdlopenflags(),
-    )
+    _start = _Start()
     atexit.register = _watched_register
 
 
-def _watched_register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+def watch_process() -> None:
+    """The same in a process that is a worker."""
+    watch()
+    try:
+        _start.process = _process()
+    except OSError:
+        _start.process = ()  # it cannot be told, so that this one will end with its pool
+
+
+def _watched_register(func: "Callable[..., Any]", /, *args: "Any", **kwargs: "Any") -> "Any":
     """atexit.register: what packages want done at the end can wait as long as they stay."""
     caller = sys._getframe(1).f_globals.get("__name__") or ""
     if not _Staying().has(caller):
@@ -116,9 +117,9 @@ def _watched_register(func: Callable[..., Any], /, *args: Any, **kwargs: Any) ->
 
 # ---- which modules stay ----
 
-_OWN: Final = frozenset({"plait", "cloudpickle"})  # wherever they are
-_LIBRARY: Final = f"{getattr(sys, '_stdlib_dir', None)}{os.sep}"
-_FOLDERS: Final = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
+_OWN = frozenset({"plait", "cloudpickle"})  # wherever they are
+_LIBRARY = f"{getattr(sys, '_stdlib_dir', None)}{os.sep}"
+_FOLDERS = (f"{os.sep}site-packages{os.sep}", f"{os.sep}dist-packages{os.sep}")
 
 
 class _Staying:
@@ -147,13 +148,13 @@ class _Staying:
         return all(map(_is_installed_at, places)) if places else bool(parent)
 
 
-def _attribute(module: ModuleType, name: str) -> Any:
+def _attribute(module: "ModuleType", name: str) -> "Any":
     """Without asking the module, which may have something to say that imports more."""
     variables = getattr(module, "__dict__", None)
     return variables.get(name) if isinstance(variables, dict) else None
 
 
-def _places(module: ModuleType) -> list[str]:
+def _places(module: "ModuleType") -> list[str]:
     """Where it was loaded from; empty for what was made at run time."""
     spec = _attribute(module, "__spec__")
     if getattr(spec, "origin", None) in ("built-in", "frozen"):
@@ -168,15 +169,15 @@ def _is_installed_at(place: str) -> bool:
     return place.startswith(_LIBRARY) or any(folder in place for folder in _FOLDERS)
 
 
-def is_installed(module: ModuleType) -> bool:
+def is_installed(module: "ModuleType") -> bool:
     """Whether it belongs to the standard library or an installed package, not to the program."""
     places = _places(module)
     return bool(places) and all(map(_is_installed_at, places))
 
 
-def is_extension(module: ModuleType) -> bool:
+def is_extension(module: "ModuleType") -> bool:
     """Whether it was loaded from a shared object."""
-    return str(_attribute(module, "__file__")).endswith(tuple(EXTENSION_SUFFIXES))
+    return str(_attribute(module, "__file__")).endswith(tuple(_imp.extension_suffixes()))
 
 
 # ---- the end of a pool ----
@@ -211,6 +212,7 @@ def _is_bound() -> bool:
         or _has_thread_hooks()
         or _has_log_handlers()
         or _shows_warnings_differently()
+        or (_start.process is not None and (_process() != _start.process or _has_children()))
         or sys.modules.get("plait._plait") is not _plait
     )
 
@@ -248,7 +250,7 @@ def _has_pools() -> bool:
     return module is not None and len(module._pools) > 0
 
 
-def _put_back(variables: dict[str, Any], start: dict[str, Any]) -> None:
+def _put_back(variables: "dict[str, Any]", start: "dict[str, Any]") -> None:
     for name in variables.keys() - start.keys():
         del variables[name]
     variables.update(start)
@@ -272,6 +274,8 @@ def _put_back_settings() -> None:
         warnings.resetwarnings()
         warnings.filters.extend(_start.filters)
         warnings.onceregistry.clear()
+    sys.settrace(_start.hooks[0])
+    sys.setprofile(_start.hooks[1])
     sys.setdlopenflags(_start.dlopen_flags)
     gc.set_threshold(*_start.thresholds)
     gc.set_debug(0)
@@ -293,6 +297,49 @@ def _forget() -> None:
     for name in ("random", "numpy.random"):
         if name in sys.modules:
             sys.modules[name].seed()
+
+
+# ---- of a process that is a worker ----
+
+
+def _process() -> object:
+    """What belongs to the process that a task can change, equal if it has not."""
+    import _locale
+    import _signal  # type: ignore[import-not-found]  # signal would bring enum
+
+    faulthandler = sys.modules.get("faulthandler")
+    umask = os.umask(0o077)
+    os.umask(umask)
+    with open("/proc/self/limits", "rb", buffering=0) as limits:
+        return (
+            _plait._environment(),
+            dict(_start.environment._data),  # type: ignore[attr-defined]
+            [_signal.getsignal(number) for number in _signal.valid_signals()],
+            _signal.pthread_sigmask(_signal.SIG_BLOCK, ()),
+            [_signal.getitimer(timer) for timer in range(3)],
+            [_file(descriptor) for descriptor in range(3)],
+            _locale.setlocale(_locale.LC_ALL),
+            faulthandler is not None and faulthandler.is_enabled(),
+            (os.getpriority(os.PRIO_PROCESS, 0), os.sched_getaffinity(0)),
+            umask,
+            limits.read(10_000),
+        )
+
+
+def _file(descriptor: int) -> object:
+    try:
+        found = os.fstat(descriptor)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _has_children() -> bool:
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return False
+    return True
 
 
 # ---- the beginning of the next ----

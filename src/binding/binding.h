@@ -248,11 +248,11 @@ typedef struct pool_core {
     module_state *maker;              /* there */
     uint32_t fork_count;              /* when it was made */
     char **program;                   /* process kind: what starts a child; its path first */
-    char **environment;               /* process kind: of its own; NULL: this process's */
+    char **environment;               /* process kind: of the children */
     uint64_t max_tasks;               /* process kind: of one child; 0: any number */
     bool replaces;                    /* process kind: a child that has run out of memory */
     message_t setup;                  /* what makes an interpreter resemble its maker */
-    unsigned keep;                    /* how many interpreters may be kept after it: reuse.c */
+    unsigned keep;                    /* how many workers may be kept after it: kept.h */
     shipment_t *initializer_shipment; /* not for threads; or NULL */
     message_t initializer_arguments;
     PyObject *initializer;              /* thread kind: a callable without arguments, or NULL */
@@ -750,6 +750,12 @@ kept_encoder_t *service_desk(struct service *service, bool **full);
 
 /* Once per process is enough: prepares the child of every fork from now on. */
 void watch_forks(void);
+
+/* With a thread state. */
+static inline bool is_in_main_interpreter(void)
+{
+    return PyInterpreterState_Get() == PyInterpreterState_Main();
+}
 
 /* ---- waiting ---- */
 

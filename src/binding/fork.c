@@ -7,7 +7,8 @@
  * CPython tells debuggers in a table that is laid out for them: _Py_DebugOffsets in
  * Include/internal/pycore_debug_offsets.h. Design: docs/design/workers.md
  */
-#include "binding/reuse.h"
+#include "binding/binding.h"
+#include "binding/kept.h"
 
 #if PY_VERSION_HEX >= 0x030D0000
 
@@ -80,7 +81,7 @@ static void after_fork(void)
 {
     plait_timer_after_fork();
     plait_block_after_fork();
-    bool workers = plait_sched_after_fork(), kept = reuse_after_fork();
+    bool workers = plait_sched_after_fork(), kept = kept_after_fork();
     if (workers || kept)
         keep_main_interpreter_only();
 }

@@ -2,7 +2,7 @@
  * needed. */
 #include "binding/binding.h"
 #include "binding/isolation.h"
-#include "binding/reuse.h"
+#include "binding/kept.h"
 
 #include <unistd.h>
 
@@ -94,23 +94,29 @@ static PyObject *module_join_orphans(PyObject *module, PyObject *Py_UNUSED(ignor
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(end_kept_doc,
-             "_end_kept(for_good, /)\n--\n\n"
-             "Ends the interpreters that are kept for later pools, and waits for it.\n"
-             "for_good: none is kept from now on. Any thread.");
+PyDoc_STRVAR(
+    end_kept_doc,
+    "_end_kept(for_good, /)\n--\n\n"
+    "Ends the interpreters and processes that are kept for later pools, and waits for it.\n"
+    "for_good: none is kept from now on. Any thread of the main interpreter; in others it\n"
+    "does nothing.");
 
 static PyObject *module_end_kept(PyObject *Py_UNUSED(module), PyObject *for_good)
 {
-    reuse_end_all(for_good == Py_True);
+    if (is_in_main_interpreter())
+        kept_end_all(for_good == Py_True);
     Py_RETURN_NONE;
 }
 
-PyDoc_STRVAR(count_kept_doc, "_count_kept()\n--\n\n"
-                             "How many interpreters are kept for later pools. Any thread.");
+PyDoc_STRVAR(count_kept_doc,
+             "_count_kept(kind, /)\n--\n\n"
+             "How many are kept for later pools: of 'interpreter' or 'process'. Any thread.");
 
-static PyObject *module_count_kept(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+static PyObject *module_count_kept(PyObject *Py_UNUSED(module), PyObject *kind)
 {
-    return PyLong_FromUnsignedLong(reuse_count());
+    bool interpreters =
+        PyUnicode_Check(kind) && PyUnicode_CompareWithASCIIString(kind, "interpreter") == 0;
+    return PyLong_FromUnsignedLong(kept_count(interpreters ? KEPT_INTERPRETER : KEPT_PROCESS));
 }
 
 PyDoc_STRVAR(environment_doc,
@@ -222,7 +228,7 @@ static PyMethodDef module_methods[] = {
     {"_join_orphans", module_join_orphans, METH_NOARGS, join_orphans_doc},
     {"cpu_count", module_cpu_count, METH_NOARGS, cpu_count_doc},
     {"_end_kept", module_end_kept, METH_O, end_kept_doc},
-    {"_count_kept", module_count_kept, METH_NOARGS, count_kept_doc},
+    {"_count_kept", module_count_kept, METH_O, count_kept_doc},
     {"_environment", module_environment, METH_NOARGS, environment_doc},
     {"_serve", module_serve, METH_NOARGS, serve_doc},
     {"_send_record", module_send_record, METH_O, send_record_doc},

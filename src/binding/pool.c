@@ -172,10 +172,11 @@ PyDoc_STRVAR(
     open_doc,
     "_open($self, kind, workers, prefix, setup, initializer, initargs, process, keep, /)\n--\n\n"
     "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. process: for that kind\n"
-    "(the command that starts a child, as bytes; its environment likewise, () for this process's;\n"
+    "(the command that starts a child, as bytes; its environment likewise, () for this process's\n"
+    "as it is now;\n"
     "how many tasks one child runs, 0 for any number; whether one that ran out of memory is\n"
-    "replaced). keep: how many interpreters may be kept for later pools. No worker is started "
-    "yet.");
+    "replaced). keep: how many workers of its kind may be kept for later pools; 0 in\n"
+    "all but the main interpreter. No worker is started yet.");
 
 static pool_kind kind_of_name(const char *name)
 {
@@ -204,6 +205,24 @@ static int copy_strings(PyObject *tuple, char ***strings)
     return -1;
 }
 
+/* This process's, likewise. */
+static int copy_environment(char ***strings)
+{
+    size_t count = 0;
+    while (environ != NULL && environ[count] != NULL)
+        count++;
+    char **copies = *strings = calloc(count + 1, sizeof *copies);
+    for (size_t index = 0; copies != NULL && index < count; index++) {
+        copies[index] = strdup(environ[index]);
+        if (copies[index] == NULL)
+            copies = NULL;
+    }
+    if (copies != NULL)
+        return 0;
+    PyErr_NoMemory();
+    return -1;
+}
+
 static int open_process(pool_core_t *core, PyObject *process)
 {
     PyObject *program, *environment;
@@ -222,7 +241,8 @@ static int open_process(pool_core_t *core, PyObject *process)
     }
     if (copy_strings(program, &core->program) < 0)
         return -1;
-    return PyTuple_GET_SIZE(environment) == 0 ? 0 : copy_strings(environment, &core->environment);
+    return PyTuple_GET_SIZE(environment) == 0 ? copy_environment(&core->environment)
+                                              : copy_strings(environment, &core->environment);
 }
 
 static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const *args,
@@ -241,7 +261,7 @@ static PyObject *pool_open(PyObject *object, PyTypeObject *type, PyObject *const
     if (core == NULL)
         return PyErr_NoMemory();
     core->kind = kind_of_name(kind);
-    core->keep = (unsigned)keep;
+    core->keep = is_in_main_interpreter() ? (unsigned)keep : 0; /* which ends them at its exit */
     core->interpreter = PyInterpreterState_Get();
     core->maker = state;
     core->fork_count = plait_prim_fork_count();

@@ -9,6 +9,7 @@
 #include "binding/process.h"
 
 #include "binding/map_job.h"
+#include "binding/reuse.h"
 
 typedef struct service {
     plait_channel_t channel;
@@ -231,7 +232,33 @@ static void take_function(service_t *service, const plait_letter_t *letter)
 static void do_setup(service_t *service, const plait_letter_t *letter)
 {
     service->core->setup = message_in(letter, 0, letter->words[SETUP_ROOT]);
+    service->core->keep = (unsigned)letter->words[SETUP_KEEP];
+    plait_prim_child_ignore_interrupts();
     reply_ready(service, worker_resemble_maker(service->data));
+}
+
+/* Drops what it has of the pool. Whether nothing is left. */
+static bool leave_pool(service_t *service)
+{
+    worker_data_t *data = service->data;
+    worker_forget_functions(data);
+    context_end(data);
+    message_clear(&service->items);
+    message_clear(&service->context.message);
+    service->items = service->context.message =
+        (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
+    service->context.id = 0;
+    data->reused = !data->exhausted && reuse_is_clean(data);
+    return data->reused;
+}
+
+static void do_leave(service_t *service)
+{
+    bool clean = leave_pool(service);
+    output_end_all(service->data);
+    plait_letter_t letter = {.type = REPLY_READY, .words[ANSWER_OUTCOME] = OUTCOME_VALUE};
+    message_t message = {.root = plait_flat_const(clean ? PLAIT_FLAT_TRUE : PLAIT_FLAT_FALSE)};
+    reply(service, &letter, &message);
 }
 
 static void do_initialize(service_t *service, const plait_letter_t *letter)
@@ -349,6 +376,9 @@ static void serve_requests(service_t *service)
             break;
         case REQUEST_ITEMS:
             do_items(service, &letter);
+            break;
+        case REQUEST_LEAVE:
+            do_leave(service);
             break;
         }
         plait_wire_finish_spsc(&service->channel.requests, &letter);

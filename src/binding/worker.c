@@ -148,6 +148,14 @@ static int prepare_interpreter(const worker_data_t *data, PyObject *setup)
 #endif
 }
 
+/* In a child that may be used again. */
+static int prepare_process(const worker_data_t *data)
+{
+    if (data->reused)
+        return call_module("plait._reuse", "begin", NULL);
+    return data->core->keep == 0 ? 0 : call_module("plait._reuse", "watch_process", NULL);
+}
+
 int worker_resemble_maker(worker_data_t *data)
 {
     module_state bare = {0}; /* enough to decode what only holds builtins */
@@ -156,6 +164,7 @@ int worker_resemble_maker(worker_data_t *data)
         setup == NULL || resemble_maker(setup) < 0 ||
                 (data->state == NULL && worker_find_state(data) < 0) ||
                 (data->core->kind == KIND_INTERPRETER && prepare_interpreter(data, setup) < 0) ||
+                (data->core->kind == KIND_PROCESS && prepare_process(data) < 0) ||
                 resemble_further(data, setup) < 0
             ? -1
             : 0;

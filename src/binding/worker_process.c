@@ -2,7 +2,7 @@
  *
  * A proxy is a worker's thread without an interpreter: it has its child run what the scheduler gives
  * it, and waits. A child that dies fails what it ran, and nothing else; the next task gets a new
- * one. Invariants: a child belongs to one proxy, which started it and outlives it; what the child
+ * one. Invariants: a child belongs to one proxy at a time; what the child
  * sends is copied before it is looked at, and decoded by whoever asks for it; the child and the
  * request are changed under the worker's lock only, so that interrupters see them whole. Design:
  * docs/design/process.md
@@ -19,19 +19,6 @@
 
 /* See receive; in ns. */
 #define LOOK INT64_C(1000000000)
-
-typedef struct process {
-    /* guarded by the worker's lock */
-    plait_child_t child;
-    bool alive;
-    uint64_t request; /* the number of the one under way, or of the last */
-    /* the proxy's own */
-    table_t known;                      /* ids of shipments whose function the child keeps */
-    uint64_t context;                   /* id of the one that it keeps; 0: none */
-    uint64_t items_stream, items_first; /* the block of items that it keeps */
-    uint64_t served;                    /* how many tasks and items it has run */
-    bool exhausted;                     /* it has run out of memory, and is to be replaced */
-} process_t;
 
 /* ---- letters ---- */
 
@@ -207,20 +194,27 @@ static int start_failed(worker_data_t *data, int result, bool last)
     return -1;
 }
 
-/* Sends a letter of the setup and waits until the child has done what it says. 0; 1 where it was
- * killed meanwhile, unless this is the last attempt; -1 where the pool is broken now. */
-static int prepare(worker_data_t *data, plait_letter_t *letter, bool last)
+/* Sends a letter that is answered by REPLY_READY; PLAIT_OK with the answer. */
+static int ask_shortly(worker_data_t *data, plait_letter_t *letter, answer_t *answer)
 {
     process_t *process = data->process;
-    answer_t answer = {0};
     letter->number = process->request;
     int result = send(process, letter);
     if (result == PLAIT_OK)
         result = receive(data, letter);
     if (result == PLAIT_OK) {
-        result = letter->type == REPLY_READY ? read_answer(letter, &answer) : PLAIT_CORRUPT;
+        result = letter->type == REPLY_READY ? read_answer(letter, answer) : PLAIT_CORRUPT;
         finish(process, letter);
     }
+    return result;
+}
+
+/* Sends a letter of the setup and waits until the child has done what it says. 0; 1 where it was
+ * killed meanwhile, unless this is the last attempt; -1 where the pool is broken now. */
+static int prepare(worker_data_t *data, plait_letter_t *letter, bool last)
+{
+    answer_t answer = {0};
+    int result = ask_shortly(data, letter, &answer);
     if (result != PLAIT_OK)
         return start_failed(data, result, last);
     if (answer.outcome == OUTCOME_VALUE)
@@ -229,12 +223,17 @@ static int prepare(worker_data_t *data, plait_letter_t *letter, bool last)
     return -1;
 }
 
+static plait_letter_t setup_of(const pool_core_t *core)
+{
+    return (plait_letter_t){.type = REQUEST_SETUP,
+                            .words = {[SETUP_ROOT] = core->setup.root, [SETUP_KEEP] = core->keep},
+                            .blobs[0] = blob_of(&core->setup)};
+}
+
 static int prepare_all(worker_data_t *data, bool last)
 {
     pool_core_t *core = data->core;
-    plait_letter_t setup = {.type = REQUEST_SETUP,
-                            .words[SETUP_ROOT] = core->setup.root,
-                            .blobs[0] = blob_of(&core->setup)};
+    plait_letter_t setup = setup_of(core);
     int status = prepare(data, &setup, last);
     if (status != 0 || core->initializer_shipment == NULL)
         return status;
@@ -252,6 +251,7 @@ static int prepare_all(worker_data_t *data, bool last)
 static int start_once(worker_data_t *data, bool last)
 {
     process_t *process = data->process;
+    process_note_key(process, data->core);
     int result = plait_child_start(&process->child, data->core->program[0],
                                    (const char *const *)data->core->program,
                                    (const char *const *)data->core->environment);
@@ -276,19 +276,34 @@ static int start(worker_data_t *data)
     return status;
 }
 
+/* Has a child that served another pool serve this one. Where it cannot, it ends: a new one will. */
+static void take_over(worker_data_t *data)
+{
+    plait_letter_t setup = setup_of(data->core);
+    answer_t answer = {0};
+    int result = ask_shortly(data, &setup, &answer);
+    if (result != PLAIT_OK || answer.outcome != OUTCOME_VALUE)
+        bury(data, 0);
+    answer_clear(&answer);
+}
+
 static int enter(plait_worker_t *worker)
 {
     pool_core_t *core = plait_sched_context(plait_worker_sched(worker));
     worker_data_t *data = worker_data_new(worker);
-    process_t *process = data == NULL ? NULL : calloc(1, sizeof *process);
+    process_t *kept = data == NULL ? NULL : process_take(core);
+    process_t *process = kept != NULL || data == NULL ? kept : calloc(1, sizeof *process);
     if (process == NULL) {
         core_failed(core, NULL, "no memory for a worker");
         return PLAIT_NOMEM;
     }
-    table_init(&process->known);
+    if (kept == NULL)
+        table_init(&process->known);
     data->process = process;
     join_members(data);
-    return start(data) < 0 ? PLAIT_SYSTEM : PLAIT_OK;
+    if (kept != NULL)
+        take_over(data);
+    return !process->alive && start(data) < 0 ? PLAIT_SYSTEM : PLAIT_OK;
 }
 
 /* Has the child end, and does what it asks for meanwhile. */
@@ -305,6 +320,19 @@ static void dismiss(worker_data_t *data)
     bury(data, result == PLAIT_CLOSED ? PLAIT_PRIM_FOREVER : 0);
 }
 
+/* Whether the child can serve another pool; then it has nothing of this one left. */
+static bool can_stay(worker_data_t *data)
+{
+    const pool_core_t *core = data->core;
+    plait_letter_t letter = {.type = REQUEST_LEAVE};
+    answer_t answer = {0};
+    if (data->process->kept.key == NULL || data->process->exhausted ||
+        plait_sched_is_broken(core->sched) || plait_atomic_load_seq_cst(&core->interrupted) ||
+        ask_shortly(data, &letter, &answer) != PLAIT_OK)
+        return false;
+    return answer.message.root == plait_flat_const(PLAIT_FLAT_TRUE);
+}
+
 static void leave(plait_worker_t *worker)
 {
     worker_data_t *data = plait_worker_data(worker);
@@ -313,11 +341,14 @@ static void leave(plait_worker_t *worker)
     process_t *process = data->process;
     if (process != NULL) {
         leave_members(data);
-        if (process->alive)
+        bool stays = process->alive && can_stay(data);
+        if (process->alive && !stays)
             dismiss(data);
         visit_end(data);
-        table_fini(&process->known);
-        free(process);
+        if (stays)
+            process_keep(process, data->core->keep);
+        else
+            process_free(process);
     }
     plait_worker_set_data(worker, NULL);
     free(data);

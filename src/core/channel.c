@@ -9,6 +9,11 @@
 #define RINGS_AT 4096 /* the shared part has a page of its own */
 #define SIZE (RINGS_AT + 2 * PLAIT_CHANNEL_RING + PLAIT_CHANNEL_DESK)
 
+/* How long either side looks for the other's letter before it sleeps, in ns. Where processors are
+ * virtual, waking a process on another one takes 20 to 40 us of both; a caller that waits for one
+ * result after another comes back in less. */
+#define PATIENCE 50000
+
 static void lay_out(plait_channel_t *channel)
 {
     unsigned char *base = channel->map.base;

@@ -9,11 +9,17 @@
 
 #include <string.h>
 
-/* How long a side looks before it sleeps. Waking a process costs several microseconds; a short task
- * of the peer's takes less. */
+/* How often a side looks before it sleeps, at least. Waking a process costs several microseconds; a
+ * short task of the peer's takes less. */
 #ifndef PLAIT_RING_SPINS
 #define PLAIT_RING_SPINS 200
 #endif
+
+/* How often it does so between two looks at the clock. */
+#define LOOKS_PER_TIME 16
+
+/* A side whose patience is always in vain shows it in one wait out of two to this power. */
+#define VAIN_MAX 6
 
 void plait_ring_init(plait_ring_t *ring, plait_ring_shared_t *shared, void *data, uint64_t capacity)
 {
@@ -21,8 +27,10 @@ void plait_ring_init(plait_ring_t *ring, plait_ring_shared_t *shared, void *data
     ring->data = (unsigned char *)data;
     ring->capacity = capacity;
     plait_atomic_init(&ring->gone, 0u);
+    ring->patience = 0;
     ring->position = 0;
     ring->whole = 0;
+    ring->vain = ring->hasty = 0;
 }
 
 static uint64_t whole_size(uint64_t payload)
@@ -69,31 +77,64 @@ static uint64_t writable(plait_ring_t *ring)
     return unread > ring->capacity ? UINT64_MAX : ring->capacity - unread;
 }
 
+/* Whether a side that has looked so often looks again before it sleeps: some times, then until its
+ * patience ends, at `*until`, 0 before. Where that was in vain it is patient half as often from then
+ * on, since the peer may be waiting for this very processor. */
+static bool looks_again(plait_ring_t *ring, int looks, int64_t deadline, int64_t *until)
+{
+    if (looks < PLAIT_RING_SPINS)
+        return true;
+    if (*until == 0) {
+        if (ring->patience == 0)
+            return false;
+        if (ring->hasty > 0) {
+            ring->hasty--;
+            return false;
+        }
+        *until = plait_prim_now() + ring->patience;
+        if (*until > deadline)
+            *until = deadline;
+    }
+    if (looks % LOOKS_PER_TIME != 0 || plait_prim_now() < *until)
+        return true;
+    if (ring->vain < VAIN_MAX)
+        ring->vain++;
+    ring->hasty = (1u << ring->vain) - 1;
+    *until = 0;
+    return false;
+}
+
 /* Waits until the distance is at least `least`. */
 static int await(plait_ring_t *ring, distance_t distance, uint64_t least,
                  PLAIT_ATOMIC(uint32_t) *wanted, int64_t deadline)
 {
-    for (int look = 0;; look++) {
+    enum { LOOK, ANNOUNCE, SLEEP } next = LOOK;
+    int64_t until = 0;
+    for (int looks = 0;; looks++) {
         /* first: what a peer did before it went is seen after this */
         bool gone = plait_atomic_load_seq_cst(&ring->gone) != 0;
         uint64_t found = distance(ring);
         if (found > ring->capacity || found % PLAIT_RING_ALIGNMENT != 0)
             return PLAIT_CORRUPT;
-        if (found >= least)
+        if (found >= least) {
+            if (until != 0)
+                ring->vain = 0;
             return PLAIT_OK;
+        }
         if (gone)
             return PLAIT_CLOSED;
         if (deadline == 0)
             return PLAIT_TIMEOUT;
-        if (look < PLAIT_RING_SPINS) {
+        if (next == LOOK && looks_again(ring, looks, deadline, &until)) {
             plait_prim_relax();
-        } else if (look == PLAIT_RING_SPINS) {
+        } else if (next != SLEEP) {
             plait_atomic_store_seq_cst(wanted, 1u);
+            next = SLEEP; /* after another look */
         } else {
             int result = plait_prim_wait(wanted, 1u, deadline, true);
             if (result != PLAIT_OK)
                 return result;
-            look = PLAIT_RING_SPINS - 1; /* announces again, then looks again */
+            next = ANNOUNCE; /* again, unless this look finds enough */
         }
     }
 }

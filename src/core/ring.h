@@ -63,8 +63,11 @@ typedef struct plait_ring {
     /* set by whoever watches the peer, read by this side */
     PLAIT_ATOMIC(uint32_t) gone;
     /* this side's own */
+    int64_t patience;  /* how long it may look before it sleeps, in ns; 0 until its owner sets it */
     uint64_t position; /* of the next record */
     uint64_t whole;    /* size of the record that is being written or read, with all that belongs */
+    uint32_t vain;     /* how often in a row its patience was of no use */
+    uint32_t hasty;    /* how many waits will go without */
 } plait_ring_t;
 
 typedef struct plait_ring_record {

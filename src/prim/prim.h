@@ -134,6 +134,10 @@ int plait_prim_descriptor_copy(int descriptor);
 
 void plait_prim_descriptor_close(int descriptor);
 
+/* Two numbers that are another file's only when this one is closed everywhere; 0 where the descriptor
+ * is closed. */
+void plait_prim_descriptor_identity(int descriptor, uint64_t identity[2]);
+
 /* Keeps one that was inherited from what this process runs in its turn. */
 void plait_prim_descriptor_keep(int descriptor);
 
@@ -190,7 +194,7 @@ typedef enum plait_prim_end {
  * NULL: this process's as it is now.
  * Of the descriptors the child has 0 to 2 and a copy of the one given. It begins with every signal
  * unblocked but SIGINT, which the terminal sends to whole groups: the child unblocks it when it
- * knows what to do with it. Owner: the caller, until plait_prim_child_end. The calling thread must
+ * knows what to do with it. Owner: the caller, until plait_prim_child_close. The calling thread must
  * outlive the child, see plait_prim_child_follow. PLAIT_OK, PLAIT_NOMEM or PLAIT_SYSTEM. */
 int plait_prim_child_start(plait_prim_child_t *child, const char *program,
                            const char *const *arguments, const char *const *environment,
@@ -202,8 +206,12 @@ int plait_prim_child_wait(const plait_prim_child_t *child, int64_t deadline);
 /* Ends the child at once; nothing where it has ended. Does not block. */
 void plait_prim_child_kill(const plait_prim_child_t *child);
 
-/* After plait_prim_child_wait, once: how it ended. Nothing of it is left then. */
-plait_prim_end_t plait_prim_child_end(plait_prim_child_t *child, int *number);
+/* After plait_prim_child_wait, once: how it ended. Nothing of the process is left then; the child can
+ * still be waited for and, to no effect, be killed. */
+plait_prim_end_t plait_prim_child_reap(const plait_prim_child_t *child, int *number);
+
+/* After that, once, when nobody uses the child any more. */
+void plait_prim_child_close(plait_prim_child_t *child);
 
 /* In the child, early: from now on it is killed when the thread that started it ends, however that
  * happens. False: it has ended already. `parent` is the pid of that thread's process. */

@@ -146,6 +146,28 @@ TEST(questions_and_answers)
     CHECK(kill(pid, 0) != 0); /* reaped */
 }
 
+static void start_one(int index, void *argument)
+{
+    (void)index;
+    REQUIRE(start(argument, "answer") == PLAIT_OK);
+}
+
+TEST(it_does_not_go_with_the_thread_that_asked_for_it)
+{
+    plait_child_t child;
+    plait_child_death_t death;
+    test_run_threads(1, start_one, &child);
+    for (uint64_t number = 1; number < 100; number++)
+        REQUIRE(ask(&child, number, 100) == PLAIT_OK);
+    CHECK(!plait_child_has_ended(&child));
+    tell_to_end(&child);
+    while (!plait_child_has_ended(&child))
+        test_sleep(1000000);
+    CHECK(kill(child.process.pid, 0) != 0); /* reaped */
+    plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
+    CHECK_EQ(death.number, 7);
+}
+
 TEST(a_crash_is_told)
 {
     plait_child_t child;

@@ -159,6 +159,28 @@ TEST(deadlines)
     close_place(place);
 }
 
+TEST(patience_in_vain_is_shown_ever_less_often)
+{
+    struct place *place = open_place();
+    REQUIRE(place != NULL);
+    plait_ring_t in = side_of(place), out = side_of(place);
+    out.patience = 1000;
+    const unsigned shown[] = {0, 2, 6, 14, 30, 62, 126, 190}; /* in the waits of these numbers */
+    unsigned times = 0;
+    for (unsigned wait = 0; wait < 200; wait++) {
+        uint32_t before = out.hasty;
+        CHECK_EQ(consume(&out, 0, plait_prim_now() + 5000), PLAIT_TIMEOUT);
+        if (out.hasty < before)
+            continue;
+        REQUIRE(times < sizeof shown / sizeof *shown);
+        CHECK_EQ(wait, shown[times++]);
+    }
+    CHECK_EQ(times, sizeof shown / sizeof *shown);
+    CHECK_EQ(produce(&in, 0, 0), PLAIT_OK);
+    CHECK_EQ(consume(&out, 0, PLAIT_PRIM_FOREVER), PLAIT_OK);
+    close_place(place);
+}
+
 /* ---- two threads ---- */
 
 struct pair {
@@ -177,15 +199,26 @@ static void be_a_side(int index, void *argument)
     }
 }
 
-TEST(two_threads)
+static void run_two_threads(int64_t patience)
 {
     struct place *place = open_place();
     REQUIRE(place != NULL);
-    struct pair pair = {.place = place, .count = (uint64_t)test_scaled(100000)};
+    struct pair pair = {.place = place, .count = (uint64_t)test_scaled(50000)};
     pair.sides[0] = side_of(place);
     pair.sides[1] = side_of(place);
+    pair.sides[0].patience = pair.sides[1].patience = patience;
     test_run_threads(2, be_a_side, &pair);
     close_place(place);
+}
+
+TEST(two_threads)
+{
+    run_two_threads(0);
+}
+
+TEST(two_patient_threads)
+{
+    run_two_threads(SECOND / 50000);
 }
 
 /* A third thread ends the wait of either side. */

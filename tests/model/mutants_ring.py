@@ -54,9 +54,8 @@ MUTANTS = [
     (
         "ring await: no look after announcing",
         RING,
-        "            plait_atomic_store_seq_cst(wanted, 1u);\n        } else {",
-        "            plait_atomic_store_seq_cst(wanted, 1u);\n"
-        "            plait_prim_wait(wanted, 1u, deadline, true);\n        } else {",
+        "            next = SLEEP; /* after another look */\n",
+        "            plait_prim_wait(wanted, 1u, deadline, true);\n            next = ANNOUNCE;\n",
         "ring",
         "pass",
         "bound 3",
@@ -64,7 +63,7 @@ MUTANTS = [
     (
         "ring await: announces once only",
         RING,
-        "            look = PLAIT_RING_SPINS - 1; /* announces again, then looks again */\n",
+        "            next = ANNOUNCE; /* again, unless this look finds enough */\n",
         "",
         "ring",
         "pass",

@@ -256,7 +256,7 @@ def interpreters_of_process() -> int:
         import _interpreters
     except ImportError:
         import _xxsubinterpreters as _interpreters
-    return len(_interpreters.list_all()) - _plait._count_kept()
+    return len(_interpreters.list_all()) - _plait._count_kept("interpreter")
 
 
 def newest_interpreter() -> int:

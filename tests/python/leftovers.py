@@ -13,9 +13,12 @@ import plait
 
 
 def identity():
-    import _interpreters
-
-    return int(_interpreters.get_current()[0])
+    """Of this worker's process and interpreter."""
+    try:
+        import _interpreters
+    except ImportError:  # 3.12
+        return os.getpid(), 0
+    return os.getpid(), int(_interpreters.get_current()[0])
 
 
 def busy(seconds):

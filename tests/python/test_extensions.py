@@ -359,7 +359,7 @@ def test_modules_of_interpreters_that_are_used_again(installed: Path, name: str)
 for _ in range(3):
     with plait.Pool(1, kind="interpreter") as pool:
         print(*pool.submit(use).result())
-print(_plait._count_kept())
+print(_plait._count_kept("interpreter"))
 """,
         env={"OMP_NUM_THREADS": "", "PLAIT_KEEP_INTERPRETERS": "2"},
     )
@@ -385,7 +385,7 @@ with plait.Pool(1, kind="interpreter") as pool:
 assert not os.path.exists(sys.argv[3])
 with plait.Pool(1, kind="interpreter") as pool:
     pool.submit(linger).result()
-print(_plait._count_kept())
+print(_plait._count_kept("interpreter"))
 with plait.Pool(1, kind="interpreter") as pool:
     pool.submit(note, sys.argv[3] + "2").result()
 """,

@@ -200,7 +200,7 @@ def memory_stays(kind, count, keeping, leak):
     # CPython loses twice as much of interpreters that were used as of empty ones. It lies in maps,
     # which the kernel joins: some 20 MB each.
     lost = 2 * made * leak if kind == "interpreter" else 0
-    assert _plait._count_kept() <= (16 if keeping else 0)
+    assert _plait._count_kept("interpreter") <= (16 if keeping else 0)
     _plait._end_kept(False)
     assert settled(held, 40 + lost // (16 * MEGABYTE)), (held, Holdings.now())
     allowed = 8 * MEGABYTE

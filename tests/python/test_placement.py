@@ -12,7 +12,7 @@ from pathlib import Path
 import helpers
 import plait
 import pytest
-from plait import _kinds, _placement, _trust
+from plait import _kinds, _placement, _plait, _trust
 
 pytestmark = pytest.mark.skipif(
     helpers.FREE_THREADED or sys.version_info < (3, 13, 1),
@@ -187,6 +187,7 @@ def test_it_ends_with_its_pool(thing):
     pids = {pid for _, pid in pool.map(lazily, range(100))}
     waiting = [pool.submit(lazily, number) for number in range(50)]
     pool.shutdown()
+    _plait._end_kept(False)
     assert [future.result(0)[0] for future in waiting] == [2 * number for number in range(50)]
     assert not any(Path(f"/proc/{pid}").exists() for pid in pids)
     with pytest.raises(RuntimeError, match="after shutdown"):

@@ -17,6 +17,7 @@ import helpers
 import jobs
 import plait
 import pytest
+from plait import _plait
 
 LONG = helpers.LONG
 
@@ -209,6 +210,7 @@ def test_nothing_is_left_behind():
             for _ in range(deaths):
                 pool.submit(os._exit, 1).exception(LONG)
             assert sum(pool.map(jobs.double, range(100))) == 9900
+        _plait._end_kept(False)
 
     use(1)
     shm = sorted(os.listdir("/dev/shm"))
@@ -309,6 +311,7 @@ def test_chaos():
     """
     count, batch = int(os.environ.get("PLAIT_TEST_CHAOS", "3000")), 300
     rng, outcomes, kills = random.Random(5), {"result": 0, "died": 0}, 0
+    _plait._end_kept(False)
     others = helpers.children_of(os.getpid())  # the default pool's, say
 
     def take(n, ask):
@@ -335,4 +338,5 @@ def test_chaos():
         assert kills > 0
         assert outcomes["died"] <= kills
         assert list(pool.map(work, range(1000))) == [work(n) for n in range(1000)]
+    _plait._end_kept(False)
     assert set(helpers.children_of(os.getpid())) <= set(others)

@@ -107,3 +107,19 @@ def test_warnings_as_errors(kind):
     ended = helpers.Child(["-W", "error", "-c", WARNING, kind], None, None).finish()
     assert ended.code == 1, ended.show()
     assert ended.err.strip().endswith("UserWarning: careful")
+
+
+IMPORTED = """
+import sys
+before = {*sys.modules, *sys.builtin_module_names}
+import plait
+with plait.Pool(1, kind=sys.argv[1]) as pool:
+    there = pool.submit(eval, "list(__import__('sys').modules)").result()
+print(*sorted(name for name in there if name not in before and not name.startswith("plait")))
+"""
+
+
+@pytest.mark.parametrize("own", sorted({*helpers.kinds_here(), "process"} - {"thread"}))
+def test_a_worker_imports_nothing_but_plait(own):
+    """Most of what its start takes would be such imports."""
+    assert helpers.run_quietly(IMPORTED, own) == [""]

@@ -9,12 +9,15 @@ This module is imported by the workers of GIL builds alone. See docs/design/isol
 """
 
 import sys
-from collections.abc import Sequence
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
-from typing import Final
+from _frozen_importlib_external import PathFinder  # importlib would bring ten modules
 
-NAMES: Final = frozenset({"faulthandler", "_tracemalloc"})
+TYPE_CHECKING = False  # as in plait itself
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from importlib.machinery import ModuleSpec
+    from types import ModuleType
+
+NAMES = frozenset({"faulthandler", "_tracemalloc"})
 
 
 class _Finder:
@@ -22,8 +25,8 @@ class _Finder:
 
     @staticmethod
     def find_spec(
-        name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
+        name: str, path: "Sequence[str] | None" = None, target: "ModuleType | None" = None
+    ) -> "ModuleSpec | None":
         return PathFinder.find_spec(name, __path__) if name in NAMES else None
 
 

@@ -114,19 +114,23 @@ void plait_prim_child_kill(const plait_prim_child_t *child)
     syscall(SYS_pidfd_send_signal, child->descriptor, SIGKILL, NULL, 0);
 }
 
-plait_prim_end_t plait_prim_child_end(plait_prim_child_t *child, int *number)
+plait_prim_end_t plait_prim_child_reap(const plait_prim_child_t *child, int *number)
 {
     siginfo_t told = {0};
     int failed;
     do
         failed = waitid((idtype_t)P_PIDFD, (id_t)child->descriptor, &told, WEXITED);
     while (failed != 0 && errno == EINTR);
-    close(child->descriptor);
-    *child = (plait_prim_child_t){.pid = 0, .descriptor = -1};
     *number = failed ? 0 : told.si_status;
     if (failed)
         return PLAIT_PRIM_UNKNOWN; /* somebody waits for any child, or SIGCHLD is ignored */
     return told.si_code == CLD_EXITED ? PLAIT_PRIM_EXITED : PLAIT_PRIM_SIGNALED;
+}
+
+void plait_prim_child_close(plait_prim_child_t *child)
+{
+    close(child->descriptor);
+    *child = (plait_prim_child_t){.pid = 0, .descriptor = -1};
 }
 
 /* ---- in the child ---- */

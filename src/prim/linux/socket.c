@@ -12,6 +12,7 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* How long a full system is left alone, in ms. */
@@ -38,6 +39,14 @@ int plait_prim_descriptor_copy(int descriptor)
 void plait_prim_descriptor_close(int descriptor)
 {
     close(descriptor);
+}
+
+void plait_prim_descriptor_identity(int descriptor, uint64_t identity[2])
+{
+    struct stat found;
+    bool open = fstat(descriptor, &found) == 0;
+    identity[0] = open ? (uint64_t)found.st_dev : 0;
+    identity[1] = open ? (uint64_t)found.st_ino : 0;
 }
 
 void plait_prim_descriptor_keep(int descriptor)
