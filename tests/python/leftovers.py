@@ -14,10 +14,10 @@ import plait
 
 def identity():
     """Of this worker's process and interpreter."""
-    try:
-        import _interpreters
-    except ImportError:  # 3.12
+    if sys.version_info < (3, 13):
         return os.getpid(), 0
+    import _interpreters
+
     return os.getpid(), int(_interpreters.get_current()[0])
 
 
