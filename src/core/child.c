@@ -14,6 +14,7 @@ static void watch(void *argument)
         continue;
     plait_ring_abandon(&child->channel.requests);
     plait_ring_abandon(&child->channel.replies);
+    plait_ring_abandon(&child->channel.results);
 }
 
 int plait_child_start(plait_child_t *child, const char *program, const char *const *arguments,

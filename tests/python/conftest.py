@@ -30,8 +30,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def nesting_kind(kind: str) -> str:
     """Every kind whose tasks can use their own pool."""
-    if kind == "process":
-        pytest.skip("a pool does not travel to another process: see test_process.py")
     return kind
 
 
