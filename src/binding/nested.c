@@ -345,10 +345,13 @@ static int hand_over(line_t *line, call_t *call, plait_sched_t *sched,
         plait_mailbox_push(&line->finished, &call->task.link);
         return SUBMIT_ACCEPTED;
     }
-    int result = plait_sched_submit_at(sched, &call->task, (unsigned)letter->words[SUBMIT_LEVEL]);
+    bool broken = plait_sched_is_broken(sched);
+    int result = broken ? PLAIT_CLOSED
+                        : plait_sched_submit_at(sched, &call->task,
+                                                (unsigned)letter->words[SUBMIT_LEVEL]);
     if (result == PLAIT_OK)
         return SUBMIT_ACCEPTED;
-    if (plait_sched_is_broken(sched) && plait_task_claim_worker(&call->task)) {
+    if (broken && plait_task_claim_worker(&call->task)) {
         answer_broken(plait_sched_context(sched), &call->answer);
         plait_task_complete_worker(&call->task);
         return SUBMIT_BROKEN;

@@ -482,8 +482,8 @@ static int attach_remotely(pool_object *self, uint64_t id, long process, const c
 {
     if (!nested_reaches(process)) {
         PyErr_SetString(PyExc_RuntimeError,
-                        "a plait.Pool can be used where it was made and in the processes of that "
-                        "one's workers, not beyond: make one here");
+                        "the plait.Pool of another process serves that one and the processes of its "
+                        "workers, not this one: make one here");
         return -1;
     }
     self->core = calloc(1, sizeof *self->core);
