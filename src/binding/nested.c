@@ -26,9 +26,9 @@ struct line {
     plait_channel_t *channel; /* NULL: there is no child; changed by the proxy */
     bool deaf;                /* the child has ended, or its channel is damaged */
     unsigned child;           /* the number of the present or last one */
-    unsigned busy;            /* its calls that are not final */
+    uint32_t sent;            /* results, to it */
     uint64_t last;            /* number of a call */
-    call_t *books[BOOKS];     /* calls that are not final, by number */
+    call_t *books[BOOKS];     /* calls of which nothing has been sent, by number */
     /* the proxy's own */
     table_t functions; /* the child's ids -> shipments */
     uint64_t context_id;
@@ -54,7 +54,6 @@ static void enter_call(line_t *line, call_t *call)
     call_t **place = place_of(line, nested->number);
     nested->next = NULL;
     *place = call;
-    line->busy++;
     plait_prim_unlock(&line->lock);
 }
 
@@ -65,8 +64,6 @@ static bool remove_locked(line_t *line, call_t *call)
     if (*place == NULL)
         return false;
     *place = call->nested->next;
-    if (call->nested->child == line->child)
-        line->busy--;
     return true;
 }
 
@@ -85,8 +82,12 @@ static call_t *find_call(line_t *line, uint64_t number)
 
 bool line_is_busy(line_t *line)
 {
+    bool busy = false;
     plait_prim_lock(&line->lock);
-    bool busy = line->busy > 0;
+    for (unsigned index = 0; !busy && index < BOOKS; index++)
+        for (call_t *call = line->books[index]; !busy && call != NULL; call = call->nested->next)
+            busy = call->nested->child == line->child &&
+                   !plait_task_is_final(plait_task_state(&call->task));
     plait_prim_unlock(&line->lock);
     return busy;
 }
@@ -109,6 +110,7 @@ static void send_locked(line_t *line, call_t *call)
         result = plait_wire_send_spsc(&line->channel->results, line->channel->results_socket,
                                       &letter);
     while (result == PLAIT_INTERRUPTED);
+    line->sent++;
     line->deaf = result != PLAIT_OK; /* what is damaged its proxy finds out */
 }
 
@@ -122,6 +124,32 @@ static void pass_on(line_t *line, call_t *call)
     if (entered)
         plait_task_release(&call->task); /* the books' */
     plait_task_release(&call->task);     /* the mailbox's */
+}
+
+/* Those of a list from the mailbox; whether the proxy's end was among them. */
+static bool pass_all_on(line_t *line, plait_link_t *link)
+{
+    bool ended = false;
+    while (link != NULL) {
+        plait_link_t *next = link->next;
+        if (link == &line->end)
+            ended = true;
+        else
+            pass_on(line, (call_t *)plait_task_of_link(link));
+        link = next;
+    }
+    return ended;
+}
+
+uint32_t line_flush(line_t *line)
+{
+    plait_link_t *link;
+    if (plait_mailbox_take(&line->finished, 0, &link) == PLAIT_OK)
+        pass_all_on(line, link);
+    plait_prim_lock(&line->lock);
+    uint32_t sent = line->sent;
+    plait_prim_unlock(&line->lock);
+    return sent;
 }
 
 static void forget(line_t *line);
@@ -143,16 +171,8 @@ static void run_line(void *argument)
     while (!ended || plait_atomic_load_acquire(&line->references) > 1) {
         plait_link_t *link;
         int64_t deadline = ended ? plait_prim_now() + LOOK : PLAIT_PRIM_FOREVER;
-        if (plait_mailbox_take(&line->finished, deadline, &link) != PLAIT_OK)
-            continue;
-        while (link != NULL) {
-            plait_link_t *next = link->next;
-            if (link == &line->end)
-                ended = true;
-            else
-                pass_on(line, (call_t *)plait_task_of_link(link));
-            link = next;
-        }
+        if (plait_mailbox_take(&line->finished, deadline, &link) == PLAIT_OK)
+            ended |= pass_all_on(line, link);
     }
     drop_reference(line);
 }
@@ -188,8 +208,8 @@ void line_connect(line_t *line, plait_channel_t *channel)
     plait_prim_lock(&line->lock);
     line->channel = channel;
     line->deaf = false;
+    line->sent = 0;
     line->child++;
-    line->busy = 0;
     plait_prim_unlock(&line->lock);
 }
 
@@ -198,7 +218,6 @@ void line_cut(line_t *line)
     plait_prim_lock(&line->lock);
     line->channel = NULL;
     line->child++;
-    line->busy = 0;
     plait_prim_unlock(&line->lock);
     forget(line);
 }

@@ -38,6 +38,10 @@ void line_cut(line_t *line);
 /* Whether the child has submitted what is not final yet. */
 bool line_is_busy(line_t *line);
 
+/* Sends the results that are there, which the thread else does a little later. How many the child has
+ * been sent, modulo 2^32. */
+uint32_t line_flush(line_t *line);
+
 /* Does what a letter of type REPLY_FUNCTION, _CONTEXT, _SUBMIT or _ASK says. PLAIT_OK or
  * PLAIT_CORRUPT. */
 int line_serve(line_t *line, plait_letter_t *letter);

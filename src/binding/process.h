@@ -21,7 +21,7 @@ enum {
     REQUEST_CONTEXT,    /* a context for calls to come, not answered; [CONTEXT_*]; blob 0 */
     REQUEST_CALL,       /* [CALL_*]; blob 0 the function, blob 1 the arguments */
     REQUEST_ITEMS,      /* [CALL_*] and [ITEMS_*]; blob 1 the block of items */
-    REQUEST_HELPED      /* no request: the answer to REPLY_HELP; [HELPED_STEPPED] */
+    REQUEST_HELPED      /* no request: the answer to REPLY_HELP; [HELPED_*] */
 };
 
 /* Answers, and what precedes one: what the child has its proxy do. */
@@ -60,7 +60,7 @@ enum {
 };
 enum { ASK_WHAT, ASK_WHOM, ASK_HOW };
 enum { HELP_OWN = 0 };
-enum { HELPED_STEPPED = 0 };
+enum { HELPED_STEPPED, HELPED_RESULTS };
 enum { RESULT_FOR, RESULT_OUTCOME, RESULT_ROOT };
 
 /* [CALL_FLAGS] */

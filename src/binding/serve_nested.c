@@ -12,6 +12,9 @@
 
 #define STACK_SIZE ((size_t)256 << 10)
 
+/* How often the main thread looks whether the clerk is ready before it sleeps. */
+#define SPINS 200
+
 /* ---- the clerk ---- */
 
 /* What came of a call; `result`: what the wire said of its message. */
@@ -46,6 +49,9 @@ static void take_results(void *argument)
         if (result != PLAIT_OK && result != PLAIT_NOMEM)
             Py_FatalError("plait: the channel to the parent process is damaged");
         settle(&letter, result);
+        plait_atomic_add_seq_cst(&service->settled, 1); /* before the look: see await_results */
+        if (plait_atomic_load_seq_cst(&service->awaited))
+            plait_prim_wake(&service->settled, 1, false);
         if (result == PLAIT_OK)
             plait_wire_finish_spsc(&service->channel.results, &letter);
     }
@@ -71,6 +77,7 @@ void service_forget_sent(service_t *service)
 {
     table_clear(&service->sent);
     service->sent_context = 0;
+    plait_atomic_store_seq_cst(&service->settled, 0);
 }
 
 /* All below without the GIL, under both locks. */
@@ -210,12 +217,30 @@ bool nested_reaches(long process)
 
 /* ---- helping ---- */
 
+/* Until the clerk has settled what the parent has sent, without the GIL. */
+static void await_results(service_t *service, uint32_t count)
+{
+    uint32_t settled;
+    for (int look = 0; (int32_t)((settled = plait_atomic_load_seq_cst(&service->settled)) - count) < 0;
+         look++) {
+        if (look < SPINS) {
+            plait_prim_relax();
+        } else if (look == SPINS) {
+            plait_atomic_store_seq_cst(&service->awaited, 1);
+        } else {
+            plait_prim_wait(&service->settled, settled, PLAIT_PRIM_FOREVER, false);
+        }
+    }
+    plait_atomic_store_seq_cst(&service->awaited, 0);
+}
+
 bool service_help(service_t *service, bool own)
 {
     worker_data_t *data = service->data;
     plait_letter_t *waiting = service->letter;
     plait_letter_t letter = {.type = REPLY_HELP, .words[HELP_OWN] = own};
     bool helped = false, stepped = false;
+    uint32_t results = 0;
     /* relaxed: written by this thread */
     uint64_t request = plait_atomic_load_relaxed(&data->request);
     plait_wire_leave_ring_spsc(&service->channel.requests, waiting);
@@ -228,9 +253,13 @@ bool service_help(service_t *service, bool own)
     while (!helped && service_next(service, &letter)) {
         helped = letter.type == REQUEST_HELPED;
         stepped = helped && letter.words[HELPED_STEPPED] != 0;
+        results = helped ? (uint32_t)letter.words[HELPED_RESULTS] : 0;
         service_serve(service, &letter);
     }
     service->depth--;
+    Py_BEGIN_ALLOW_THREADS
+    await_results(service, results);
+    Py_END_ALLOW_THREADS
     plait_atomic_store_seq_cst(&data->request, request);
     return stepped;
 }

@@ -41,6 +41,9 @@ typedef struct service {
     table_t sent;          /* ids of functions that the parent keeps */
     uint64_t sent_context; /* id of the context that it keeps; 0: none */
     bool has_clerk;
+    /* how many results have been settled; changed by the clerk, a wait word */
+    PLAIT_ATOMIC(uint32_t) settled;
+    PLAIT_ATOMIC(uint32_t) awaited; /* whether the main thread may sleep on it */
 } service_t;
 
 /* ---- serve.c ---- */

@@ -532,6 +532,8 @@ static int help(worker_data_t *data, bool own)
             return PLAIT_CLOSED;
         make_current(data, frame);
     }
+    if (process->connected) /* what has just been run it should not wait for any more */
+        letter.words[HELPED_RESULTS] = line_flush(process->line);
     letter.number = process->request;
     return send(process, &letter);
 }
