@@ -322,18 +322,25 @@ def test_a_map_whose_items_map(pools):
     ]
 
 
-def test_a_map_in_a_task_has_timeouts_and_deadlines(pools):
-    def outer(pool):
+def test_a_map_in_a_task_has_timeouts_and_deadlines(pools, gate):
+    """Over another pool, which the task does not begin to help: what it ran itself it would wait for."""
+
+    def item(n, wait):
+        if n > 0:
+            wait()
+
+    def outer(pool, wait):
         ends = []
         for view, timeout in [(pool, 0.05), (pool.options(deadline=0.05), None)]:
             try:
-                list(view.map(time.sleep, [0, 0.5, 0.5], timeout=timeout))
+                list(view.map(lambda n: item(n, wait), [0, 1, 2], timeout=timeout))
             except Exception as error:
                 ends.append(type(error).__name__)
         return ends
 
-    pool = pools(2)
-    assert pool.submit(outer, pool).result(LONG) == ["TimeoutError", "DeadlineExceeded"]
+    future = pools().submit(outer, pools(), gate.wait)
+    assert future.result(LONG) == ["TimeoutError", "DeadlineExceeded"]
+    gate.open()
 
 
 # ---- deaths ----
