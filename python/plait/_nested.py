@@ -48,6 +48,7 @@ class Map:
         self._input: Iterator[Any] | None = items
         self._pending: deque[Future] = deque()
         self._ends = None if timeout is None else now + timeout
+        self._waited = 0.0  # seconds
         self._deadline = None if options.deadline is None else now + options.deadline
         while self._has_room() and not self._is_late():
             self._feed()
@@ -80,7 +81,7 @@ class Map:
         """The next value, or this itself if it is not there yet. Does not wait, but helps."""
         self._begun = True
         while (value := self._next()) is self:
-            if not self._pending[0]._help():
+            if not self._pending[0]._help(self._waited):
                 return self
         return value
 
@@ -158,20 +159,23 @@ class Map:
 
     def _give_up(self) -> None:
         self.close()
-        raise DeadlineExceeded(
-            "the deadline of the map passed before all its results were there"
-        )
+        raise DeadlineExceeded("the deadline of the map passed before all its results were there")
 
     def _wait(self) -> None:
-        """Until something may have come; raises TimeoutError when that takes too long."""
+        """Until something may have come; raises TimeoutError when that takes too long.
+
+        The patience of a worker that waits for another pool is for the map, not for each item.
+        """
         now = time.monotonic()
         waits = [end - now for end in (self._ends, self._deadline) if end is not None]
-        if not self._ordered and len(self._pending) > 1:
+        if self._waited > 0 or (not self._ordered and len(self._pending) > 1):
             waits.append(_SLICE)
         try:
-            self._pending[0].exception(max(min(waits), 0) if waits else None)
+            if not self._pending[0]._help(self._waited):
+                self._pending[0].exception(max(min(waits), 0) if waits else None)
         except CancelledError:
-            return
+            pass
         except TimeoutError:
             if self._due() is None and self._ends is not None and time.monotonic() >= self._ends:
                 raise
+        self._waited += time.monotonic() - now

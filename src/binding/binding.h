@@ -241,7 +241,7 @@ typedef struct pool_core {
     PyInterpreterState *interpreter;  /* of the pool's maker */
     module_state *maker;              /* there */
     uint32_t fork_count;              /* when it was made */
-    uint64_t remote; /* a child: the id of the pool in the parent; elsewhere 0 */
+    uint64_t remote;                  /* a child: the id of the pool in the parent; elsewhere 0 */
     char **program;                   /* process kind: what starts a child; its path first */
     char **environment;               /* process kind: of its own; NULL: this process's */
     uint64_t max_tasks;               /* process kind: of one child; 0: any number */
@@ -363,7 +363,7 @@ typedef struct call {
     PLAIT_ATOMIC(uint32_t) interrupted; /* 0, 1, or a proxy's MARK_SENT */
     struct deadline *deadline;          /* NULL: none */
     struct nested *nested;              /* NULL, or what nested.h says */
-    answer_t answer;           /* written by the worker before the task is done */
+    answer_t answer;                    /* written by the worker before the task is done */
     PyObject
         *watcher; /* the Future to be published, a reference, while the notifier is asked for */
     union {

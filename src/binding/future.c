@@ -306,14 +306,18 @@ static PyObject *future_cancelled(PyObject *object, PyObject *Py_UNUSED(ignored)
 }
 
 PyDoc_STRVAR(help_doc,
-             "_help($self, /)\n--\n\n"
-             "One step of a wait for this: a worker runs something of its pool. Whether it did.");
+             "_help($self, waited, /)\n--\n\n"
+             "One step of a wait that has lasted so many seconds: a worker runs something of its\n"
+             "pool. Whether it did.");
 
-static PyObject *future_help(PyObject *object, PyObject *Py_UNUSED(ignored))
+static PyObject *future_help(PyObject *object, PyObject *waited)
 {
     future_object *self = (future_object *)object;
-    int64_t since = 0;
+    double seconds = PyFloat_AsDouble(waited);
+    int64_t since = plait_prim_now() - (int64_t)(seconds * 1e9);
     bool stepped = false;
+    if (seconds == -1.0 && PyErr_Occurred())
+        return NULL;
     if (self->call != NULL && help_while_waiting(self->call->sched_id, &since, &stepped) < 0)
         return NULL;
     return PyBool_FromLong(stepped);
@@ -392,7 +396,7 @@ static PyMethodDef future_methods[] = {
     {"done", future_done, METH_NOARGS, done_doc},
     {"running", future_running, METH_NOARGS, running_doc},
     {"cancelled", future_cancelled, METH_NOARGS, cancelled_doc},
-    {"_help", future_help, METH_NOARGS, help_doc},
+    {"_help", future_help, METH_O, help_doc},
     {"_watch", (PyCFunction)(void (*)(void))future_watch,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, watch_doc},
     {NULL, NULL, 0, NULL},

@@ -106,8 +106,8 @@ bool worker_runs(worker_data_t *data, const target_t *target)
 /* Whether it runs it and has not been interrupted yet, and is to be now. */
 static bool use_target(worker_data_t *data, const target_t *target)
 {
-    return worker_runs(data, target) && (target->call != NULL  ? use_mark(data, target->call)
-                                         : target->stream != 0 ? use_items_mark(data)
+    return worker_runs(data, target) && (target->call != NULL   ? use_mark(data, target->call)
+                                         : target->stream != 0  ? use_items_mark(data)
                                          : target->request != 0 ? service_use_interrupt(data)
                                                                 : true);
 }

@@ -307,8 +307,7 @@ static uint64_t run_flat(worker_data_t *data, map_job_t *job, uint64_t low, uint
 {
     output_t output = {0};
     encoder_t spare;
-    kept_encoder_t *kept =
-        data->service == NULL ? NULL : service_desk(data->service, &output.full);
+    kept_encoder_t *kept = data->service == NULL ? NULL : service_desk(data->service, &output.full);
     if (kept == NULL)
         kept = &data->encoder;
     output.encoder = encoder_take(kept, &spare);

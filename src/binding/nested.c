@@ -107,8 +107,8 @@ static void send_locked(line_t *line, call_t *call)
     put_message(&letter, 0, &call->answer.message);
     int result;
     do
-        result = plait_wire_send_spsc(&line->channel->results, line->channel->results_socket,
-                                      &letter);
+        result =
+            plait_wire_send_spsc(&line->channel->results, line->channel->results_socket, &letter);
     while (result == PLAIT_INTERRUPTED);
     line->sent++;
     line->deaf = result != PLAIT_OK; /* what is damaged its proxy finds out */
@@ -351,8 +351,7 @@ static call_t *make_call(line_t *line, plait_letter_t *letter, plait_sched_t *sc
 
 /* Enters and watches it, and hands it over: then the scheduler, the books and this function have a
  * reference each. */
-static int hand_over(line_t *line, call_t *call, plait_sched_t *sched,
-                     const plait_letter_t *letter)
+static int hand_over(line_t *line, call_t *call, plait_sched_t *sched, const plait_letter_t *letter)
 {
     if (deadline_start(call, (int64_t)letter->words[SUBMIT_DEADLINE]) != PLAIT_OK)
         return SUBMIT_NOMEM;
@@ -365,9 +364,9 @@ static int hand_over(line_t *line, call_t *call, plait_sched_t *sched,
         return SUBMIT_ACCEPTED;
     }
     bool broken = plait_sched_is_broken(sched);
-    int result = broken ? PLAIT_CLOSED
-                        : plait_sched_submit_at(sched, &call->task,
-                                                (unsigned)letter->words[SUBMIT_LEVEL]);
+    int result =
+        broken ? PLAIT_CLOSED
+               : plait_sched_submit_at(sched, &call->task, (unsigned)letter->words[SUBMIT_LEVEL]);
     if (result == PLAIT_OK)
         return SUBMIT_ACCEPTED;
     if (broken && plait_task_claim_worker(&call->task)) {

@@ -16,10 +16,10 @@ typedef struct line line_t;
 typedef struct nested {
     uint64_t number; /* in the parent's books; const once it is submitted */
     /* the parent's: const once it is watched, but for next */
-    line_t *line;  /* a reference; NULL in the child */
-    uint64_t call; /* what the child knows it by */
+    line_t *line;   /* a reference; NULL in the child */
+    uint64_t call;  /* what the child knows it by */
     unsigned child; /* which of the line's children that is */
-    call_t *next;  /* guarded by the line's lock */
+    call_t *next;   /* guarded by the line's lock */
 } nested_t;
 
 /* Lets go of the line, and of itself; NULL is nothing. */

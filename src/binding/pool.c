@@ -481,9 +481,10 @@ PyDoc_STRVAR(attach_doc,
 static int attach_remotely(pool_object *self, uint64_t id, long process, const char *kind)
 {
     if (!nested_reaches(process)) {
-        PyErr_SetString(PyExc_RuntimeError,
-                        "the plait.Pool of another process serves that one and the processes of its "
-                        "workers, not this one: make one here");
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "the plait.Pool of another process serves that one and the processes of its "
+            "workers, not this one: make one here");
         return -1;
     }
     self->core = calloc(1, sizeof *self->core);

@@ -41,9 +41,9 @@ static void take_results(void *argument)
     service_t *service = argument;
     plait_letter_t letter;
     for (;;) {
-        int result = plait_wire_receive_spsc(&service->channel.results,
-                                             service->channel.results_socket, true,
-                                             PLAIT_PRIM_FOREVER, &letter);
+        int result =
+            plait_wire_receive_spsc(&service->channel.results, service->channel.results_socket,
+                                    true, PLAIT_PRIM_FOREVER, &letter);
         if (result == PLAIT_INTERRUPTED)
             continue;
         if (result != PLAIT_OK && result != PLAIT_NOMEM)
@@ -199,8 +199,8 @@ uint64_t nested_ask(unsigned what, uint64_t whom, uint64_t how)
     uint64_t told = 0;
     if (service == NULL)
         return 0;
-    plait_letter_t letter = {
-        .type = REPLY_ASK, .words = {[ASK_WHAT] = what, [ASK_WHOM] = whom, [ASK_HOW] = how}};
+    plait_letter_t letter = {.type = REPLY_ASK,
+                             .words = {[ASK_WHAT] = what, [ASK_WHOM] = whom, [ASK_HOW] = how}};
     Py_BEGIN_ALLOW_THREADS
     plait_prim_lock(&service->asking);
     send_and_wait(service, &letter, NULL, &told);
@@ -221,8 +221,8 @@ bool nested_reaches(long process)
 static void await_results(service_t *service, uint32_t count)
 {
     uint32_t settled;
-    for (int look = 0; (int32_t)((settled = plait_atomic_load_seq_cst(&service->settled)) - count) < 0;
-         look++) {
+    for (int look = 0;
+         (int32_t)((settled = plait_atomic_load_seq_cst(&service->settled)) - count) < 0; look++) {
         if (look < SPINS) {
             plait_prim_relax();
         } else if (look == SPINS) {

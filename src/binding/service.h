@@ -28,7 +28,7 @@ typedef struct service {
      * with the GIL. */
     plait_prim_lock_t sending;
     uint64_t number; /* of the present request */
-    bool heard;      /* whether the parent reads letters: while there is a request, and at the end */
+    bool heard; /* whether the parent reads letters: while there is a request, and at the end */
     /* the desk */
     kept_encoder_t desk;
     plait_alloc_t desk_alloc;

@@ -126,8 +126,7 @@ static int do_for_child(worker_data_t *data, plait_letter_t *letter)
         finish(process, letter); /* others come before the next of this request */
         return help(data, own);
     }
-    int result =
-        letter->type == REPLY_VISIT ? visit(data, letter) : serve_line(process, letter);
+    int result = letter->type == REPLY_VISIT ? visit(data, letter) : serve_line(process, letter);
     finish(process, letter);
     return result;
 }
@@ -286,10 +285,10 @@ static int prepare(worker_data_t *data, plait_letter_t *letter, bool last)
 static int prepare_all(worker_data_t *data, bool last)
 {
     pool_core_t *core = data->core;
-    plait_letter_t setup = {.type = REQUEST_SETUP,
-                            .words = {[SETUP_ROOT] = core->setup.root,
-                                      [SETUP_POOL] = plait_sched_id(core->sched)},
-                            .blobs[0] = blob_of(&core->setup)};
+    plait_letter_t setup = {
+        .type = REQUEST_SETUP,
+        .words = {[SETUP_ROOT] = core->setup.root, [SETUP_POOL] = plait_sched_id(core->sched)},
+        .blobs[0] = blob_of(&core->setup)};
     int status = prepare(data, &setup, last);
     if (status != 0 || core->initializer_shipment == NULL)
         return status;

@@ -54,9 +54,10 @@ typedef struct plait_channel {
     plait_ring_t replies;
     plait_ring_t results;
     unsigned char *desk; /* PLAIT_CHANNEL_DESK bytes */
-    int socket;         /* this side's end of what blocks travel over, with requests and replies */
-    int results_socket; /* likewise with results */
-    int other_socket, other_results_socket; /* the child's, in the parent, until it has them; else -1 */
+    int socket;          /* this side's end of what blocks travel over, with requests and replies */
+    int results_socket;  /* likewise with results */
+    int other_socket,
+        other_results_socket; /* the child's, in the parent, until it has them; else -1 */
 } plait_channel_t;
 
 /* The parent: a channel of its own memory; PLAIT_OK, or PLAIT_NOMEM or PLAIT_SYSTEM. Owner: the

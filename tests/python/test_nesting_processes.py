@@ -13,6 +13,7 @@ import plait
 import pytest
 from helpers import LONG
 
+
 @pytest.fixture
 def pools():
     """Makes pools of processes, which must still serve in the end."""
