@@ -1,8 +1,8 @@
 """map() in a process worker's child, over a pool of the parent's: one call for each item.
 
 Everything that a map promises holds: order, what an item raises at its place, the window, timeouts,
-deadlines and retries. Only its blocks and its stealing by halves are missing, since the scheduler is
-the parent's: an item costs as much as a submit().
+deadlines and retries. Only its blocks and its stealing by halves are missing, since the scheduler
+is the parent's: an item costs as much as a submit().
 """
 
 import time
@@ -66,7 +66,7 @@ class Map:
         return value
 
     def close(self) -> None:
-        """Gives up what is left; if a result was asked for, what no worker has begun is cancelled."""
+        """Gives up what is left, and cancels what has not begun if a result was asked for."""
         pending, self._pending = self._pending, deque()
         self._pool = self._input = None
         if self._begun:

@@ -226,8 +226,8 @@ class Pool(_plait.PoolBase, Calls):
 
 
 def _attached(identity: int, process: int, kind: str, reason: str, max_workers: int) -> Pool:
-    """A task's view of a pool that it was given: the same workers, from another interpreter, or from
-    a worker's process.
+    """A task's view of a pool that it was given: the same workers, from another interpreter, or
+    from a worker's process.
     """
     pool = Pool.__new__(Pool)
     pool._attach(identity, process, kind)

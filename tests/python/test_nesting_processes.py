@@ -106,9 +106,11 @@ def test_pools_of_other_kinds(pools):
             assert pool.submit(lambda: other.submit(pow, 2, 5).result(LONG)).result(LONG) == 32
             there = other.submit(lambda: pool.submit(os.getpid).result(LONG)).result(LONG)
             assert there != os.getpid()
-    with plait.Pool(1, kind="thread") as other:
-        with pytest.raises(RuntimeError, match="serves its own interpreter only"):
-            pool.submit(jobs.same, other).result(LONG)
+    with (
+        plait.Pool(1, kind="thread") as other,
+        pytest.raises(RuntimeError, match="serves its own interpreter only"),
+    ):
+        pool.submit(jobs.same, other).result(LONG)
 
 
 def test_a_pool_comes_back_as_itself(pools):
@@ -324,7 +326,7 @@ def test_a_map_whose_items_map(pools):
 
 
 def test_a_map_in_a_task_has_timeouts_and_deadlines(pools, gate):
-    """Over another pool, which the task does not begin to help: what it ran itself it would wait for."""
+    """Over another pool, whose items the task does not run itself."""
 
     def item(n, wait):
         if n > 0:
@@ -377,7 +379,7 @@ def test_retries_run_what_died_again(pools, tmp_path):
             os.close(os.open(path, os.O_CREAT | os.O_EXCL))
         except FileExistsError:
             return "again"
-        die()
+        return die()
 
     def outer(pool, path):
         return pool.options(retries=1).submit(once, path).result(LONG)
@@ -393,8 +395,8 @@ def test_retries_run_what_died_again(pools, tmp_path):
 
 
 def test_items_that_wait_and_one_that_dies(pools, tmp_path):
-    """What is done stays so, and what comes runs, once: only what lies below the one that dies, items
-    that wait and help meanwhile, dies with it.
+    """What is done stays so, and what comes runs, once: only what lies below the one that dies,
+    items that wait and help meanwhile, dies with it.
     """
 
     def item(n, pool, path):
