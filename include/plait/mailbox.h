@@ -36,7 +36,7 @@ void plait_mailbox_push(plait_mailbox_t *mailbox, plait_link_t *link);
 
 /* The receiver: takes all that is there, oldest first, linked by `next`. Blocks while there is
  * nothing: PLAIT_OK, PLAIT_TIMEOUT, PLAIT_INTERRUPTED (a signal handler ran), or PLAIT_CLOSED when
- * it is empty and closed. A deadline of 0 never blocks. */
+ * it is empty and closed. A deadline of 0 never blocks, and so may be used by others, too. */
 int plait_mailbox_take(plait_mailbox_t *mailbox, int64_t deadline, plait_link_t **links);
 
 /* Any thread: nothing more will come; the receiver wakes. */

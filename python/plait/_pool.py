@@ -144,6 +144,7 @@ class Pool(_plait.PoolBase, Calls):
             mixed, self.kind = False, "process"
             self.reason = f"its initializer needs {_placement.told(refusal)}"
         self.max_workers = max_workers
+        self._home = os.getpid()  # the process whose pool it is
         if self.kind == "interpreter":
             _kinds.prepare_main()
         setup: dict[str, Any] = {}
@@ -259,21 +260,19 @@ class Pool(_plait.PoolBase, Calls):
         return f"<plait.Pool kind={self.kind!r} max_workers={self.max_workers}>"
 
     def __reduce__(self) -> Any:
-        # To another interpreter of this process, never to another process: there the id means
-        # nothing.
-        return _attached, (self._id, os.getpid(), self.kind, self.reason, self.max_workers)
+        return _attached, (self._id, self._home, self.kind, self.reason, self.max_workers)
 
     def _target(self) -> tuple["Pool", Options]:
         return self, _NO_OPTIONS
 
 
 def _attached(identity: int, process: int, kind: str, reason: str, max_workers: int) -> Pool:
-    """A task's view of a pool that it was given: the same workers, from another interpreter."""
-    if process != os.getpid():
-        raise RuntimeError("a plait.Pool cannot travel to another process: make one there")
+    """A task's view of a pool that it was given: the same workers, from another interpreter, or
+    from a worker's process.
+    """
     pool = Pool.__new__(Pool)
-    pool._attach(identity)
-    pool.kind, pool.reason, pool.max_workers = kind, reason, max_workers
+    pool._attach(identity, process, kind)
+    pool._home, pool.kind, pool.reason, pool.max_workers = process, kind, reason, max_workers
     return pool
 
 

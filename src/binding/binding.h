@@ -247,6 +247,7 @@ typedef struct pool_core {
     PyInterpreterState *interpreter;  /* of the pool's maker */
     module_state *maker;              /* there */
     uint32_t fork_count;              /* when it was made */
+    uint64_t remote;                  /* a child: the id of the pool in the parent; elsewhere 0 */
     char **program;                   /* process kind: what starts a child; its path first */
     char **environment;               /* process kind: of the children */
     uint64_t max_tasks;               /* process kind: of one child; 0: any number */
@@ -394,9 +395,10 @@ typedef struct call {
     uint32_t retries;    /* process kind: how often it may yet be run again after a death */
     uint64_t sched_id;   /* of the scheduler it was submitted to */
     uint32_t fork_count; /* of its pool */
-    PLAIT_ATOMIC(uint32_t) interrupted;
-    struct deadline *deadline; /* NULL: none */
-    answer_t answer;           /* written by the worker before the task is done */
+    PLAIT_ATOMIC(uint32_t) interrupted; /* 0, 1, or a proxy's MARK_SENT */
+    struct deadline *deadline;          /* NULL: none */
+    struct nested *nested;              /* NULL, or what nested.h says */
+    answer_t answer;                    /* written by the worker before the task is done */
     PyObject
         *watcher; /* the Future to be published, a reference, while the notifier is asked for */
     union {
@@ -438,9 +440,10 @@ static inline PyObject *run_generator(PyObject *result)
 void call_run(worker_data_t *data, call_t *call);
 void call_drop_arguments(call_t *call);
 
-/* In the child of a process pool: a call without function and arguments, to be used again and
- * again. NULL with an exception. */
+/* A flat call without function and arguments. NULL with an exception; the second needs no
+ * interpreter and sets none. */
 call_t *call_new_empty(void);
+call_t *call_new_bare(void);
 
 /* A call that nobody runs: it is done, with None, as soon as somebody says so. NULL with an
  * exception. */
@@ -740,10 +743,16 @@ worker_data_t *serve_current(void);
 /* What is finished of the present request, for the parent to find if this process dies. */
 void service_note(struct service *service, uint64_t finished, size_t used);
 
-/* Whether this process is to be interrupted in what it runs. */
-bool service_is_interrupted(worker_data_t *data);
+/* Whether this process is to be interrupted in what it runs; says so once. */
+bool service_use_interrupt(worker_data_t *data);
+void service_put_interrupt_back(worker_data_t *data);
 
-/* An encoder that writes where the parent can find it; `full`: it had not enough room since. */
+/* serve_nested.c, the main thread while a call waits: the parent has something of its pool run here, if
+ * there is anything; `own`: only what this child has submitted. Whether there was. */
+bool service_help(struct service *service, bool own);
+
+/* An encoder that writes where the parent can find it; `full`: it had not enough room since. NULL
+ * where it is in use already, by items that wait. */
 kept_encoder_t *service_desk(struct service *service, bool **full);
 
 /* ---- fork.c ---- */

@@ -5,7 +5,7 @@
  * future. A small message lies in the call itself: first the arguments, and once they are decoded
  * the answer.
  */
-#include "binding/binding.h"
+#include "binding/nested.h"
 
 #define FEW_ARGUMENTS 16
 
@@ -42,26 +42,33 @@ static void destroy(plait_task_t *task)
     call_t *call = (call_t *)task;
     call_drop_arguments(call);
     answer_clear(&call->answer);
+    nested_free(call->nested);
     free(call);
 }
 
 static call_t *call_new(pool_kind kind, size_t tail)
 {
     call_t *call = malloc(sizeof *call + tail);
-    if (call == NULL) {
-        PyErr_NoMemory();
+    if (call == NULL)
         return NULL;
-    }
     *call = (call_t){.kind = kind, .answer.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
     plait_task_init(&call->task, destroy);
     return call;
 }
 
-call_t *call_new_empty(void)
+call_t *call_new_bare(void)
 {
     call_t *call = call_new(KIND_PROCESS, ROOM);
     if (call != NULL)
         call->flat.arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
+    return call;
+}
+
+call_t *call_new_empty(void)
+{
+    call_t *call = call_new_bare();
+    if (call == NULL)
+        PyErr_NoMemory();
     return call;
 }
 
@@ -97,8 +104,10 @@ call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t po
 {
     Py_ssize_t count = positional + (keyword_names == NULL ? 0 : PyTuple_GET_SIZE(keyword_names));
     call_t *call = call_new(KIND_THREAD, (size_t)count * sizeof(PyObject *));
-    if (call == NULL)
+    if (call == NULL) {
+        PyErr_NoMemory();
         return NULL;
+    }
     call->direct.callable = Py_NewRef(callable);
     call->direct.keyword_names = Py_XNewRef(keyword_names);
     call->direct.count = count;
@@ -113,8 +122,10 @@ call_t *call_new_direct(PyObject *callable, PyObject *const *args, Py_ssize_t po
 call_t *call_new_signal(void)
 {
     call_t *call = call_new(KIND_INTERPRETER, 0);
-    if (call == NULL)
+    if (call == NULL) {
+        PyErr_NoMemory();
         return NULL;
+    }
     call->flat.arguments.root = plait_flat_const(PLAIT_FLAT_NONE);
     call->fork_count = plait_prim_fork_count();
     return call;

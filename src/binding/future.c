@@ -6,7 +6,7 @@
  * is the task watched, and the notifier publishes its end to the bridge. Design:
  * docs/design/future.md
  */
-#include "binding/binding.h"
+#include "binding/nested.h"
 
 typedef struct future_object {
     PyObject_HEAD
@@ -222,6 +222,22 @@ static PyObject *future_exception(PyObject *object, PyTypeObject *type, PyObject
 
 static PyObject *future_get_bridge(PyObject *object, void *ignored);
 
+/* What the parent says of a call that a process worker's child has submitted to it. */
+static bool ask_parent(const call_t *call, unsigned what)
+{
+    return call->fork_count == plait_prim_fork_count() &&
+           nested_ask(what, call->nested->number, 0) != 0;
+}
+
+static bool cancel_call(call_t *call, bool *first)
+{
+    *first = false;
+    if (call->nested != NULL && !plait_task_is_final(plait_task_state(&call->task)) &&
+        !ask_parent(call, ASK_CANCEL))
+        return false;
+    return plait_task_cancel(&call->task, first);
+}
+
 PyDoc_STRVAR(cancel_doc,
              "cancel($self, /)\n--\n\n"
              "Cancels the call unless a worker has begun it. True if it is cancelled. Any thread.");
@@ -230,7 +246,7 @@ static PyObject *future_cancel(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     future_object *self = (future_object *)object;
     bool first;
-    if (self->call == NULL || !plait_task_cancel(&self->call->task, &first))
+    if (self->call == NULL || !cancel_call(self->call, &first))
         Py_RETURN_FALSE;
     PyObject *bridge = first ? future_get_bridge(object, NULL) : Py_None;
     if (first)
@@ -257,6 +273,9 @@ static PyObject *future_interrupt(PyObject *object, PyObject *ignored)
     if (cancelled != Py_False)
         return cancelled;
     Py_DECREF(cancelled);
+    if (self->call != NULL && self->call->nested != NULL)
+        return PyBool_FromLong(!plait_task_is_final(state_of(self)) &&
+                               ask_parent(self->call, ASK_INTERRUPT));
     return PyBool_FromLong(self->call != NULL && interrupt_call(self->call));
 }
 
@@ -271,7 +290,10 @@ PyDoc_STRVAR(running_doc, "running($self, /)\n--\n\nTrue while a worker runs the
 
 static PyObject *future_running(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
-    uint32_t state = state_of((future_object *)object);
+    future_object *self = (future_object *)object;
+    uint32_t state = state_of(self);
+    if (self->call != NULL && self->call->nested != NULL && !plait_task_is_final(state))
+        return PyBool_FromLong(ask_parent(self->call, ASK_RUNNING));
     return PyBool_FromLong((state & PLAIT_TASK_RUNNING) && !plait_task_is_final(state));
 }
 
@@ -281,6 +303,24 @@ PyDoc_STRVAR(cancelled_doc,
 static PyObject *future_cancelled(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     return PyBool_FromLong((state_of((future_object *)object) & PLAIT_TASK_CANCELLED) != 0);
+}
+
+PyDoc_STRVAR(help_doc,
+             "_help($self, waited, /)\n--\n\n"
+             "One step of a wait that has lasted so many seconds: a worker runs something of its\n"
+             "pool. Whether it did.");
+
+static PyObject *future_help(PyObject *object, PyObject *waited)
+{
+    future_object *self = (future_object *)object;
+    double seconds = PyFloat_AsDouble(waited);
+    int64_t since = plait_prim_now() - (int64_t)(seconds * 1e9);
+    bool stepped = false;
+    if (seconds == -1.0 && PyErr_Occurred())
+        return NULL;
+    if (self->call != NULL && help_while_waiting(self->call->sched_id, &since, &stepped) < 0)
+        return NULL;
+    return PyBool_FromLong(stepped);
 }
 
 /* ---- the bridge ---- */
@@ -356,6 +396,7 @@ static PyMethodDef future_methods[] = {
     {"done", future_done, METH_NOARGS, done_doc},
     {"running", future_running, METH_NOARGS, running_doc},
     {"cancelled", future_cancelled, METH_NOARGS, cancelled_doc},
+    {"_help", future_help, METH_O, help_doc},
     {"_watch", (PyCFunction)(void (*)(void))future_watch,
      METH_METHOD | METH_FASTCALL | METH_KEYWORDS, watch_doc},
     {NULL, NULL, 0, NULL},

@@ -50,17 +50,14 @@ int raise_if_interrupted(worker_data_t *data)
     bool marked = call != NULL && is_marked(data, call) &&
                   (call == items_of(data) ? use_items_mark(data) : use_mark(data, call));
     if (!marked && !plait_atomic_load_seq_cst(&data->core->interrupted) &&
-        !(call != NULL && data->service != NULL && service_is_interrupted(data)))
+        !(call != NULL && data->service != NULL && service_use_interrupt(data)))
         return 0;
     return raise_interrupted();
 }
 
 int raise_if_interrupted_in_wait(worker_data_t *data)
 {
-    if (take_interrupt_back(data))
-        return raise_interrupted();
-    /* A child's interrupts all come by strike(), and its parent's number stays when one has. */
-    return data->service != NULL ? 0 : raise_if_interrupted(data);
+    return take_interrupt_back(data) ? raise_interrupted() : raise_if_interrupted(data);
 }
 
 bool take_interrupt_back(worker_data_t *data)
@@ -79,7 +76,12 @@ bool take_interrupt_back(worker_data_t *data)
 call_t *set_call_aside(worker_data_t *data)
 {
     call_t *call = begin_call(data, NULL);
-    if (take_interrupt_back(data) && call != NULL) /* raised when it is current again */
+    if (!take_interrupt_back(data) || call == NULL)
+        return call;
+    /* raised when it is current again */
+    if (data->service != NULL)
+        service_put_interrupt_back(data);
+    else
         plait_atomic_store_seq_cst(call == items_of(data) ? &data->items_struck
                                                           : &call->interrupted,
                                    call != items_of(data));
@@ -104,9 +106,10 @@ bool worker_runs(worker_data_t *data, const target_t *target)
 /* Whether it runs it and has not been interrupted yet, and is to be now. */
 static bool use_target(worker_data_t *data, const target_t *target)
 {
-    return worker_runs(data, target) && (target->call != NULL  ? use_mark(data, target->call)
-                                         : target->stream != 0 ? use_items_mark(data)
-                                                               : true);
+    return worker_runs(data, target) && (target->call != NULL   ? use_mark(data, target->call)
+                                         : target->stream != 0  ? use_items_mark(data)
+                                         : target->request != 0 ? service_use_interrupt(data)
+                                                                : true);
 }
 
 /* In the worker's interpreter. */

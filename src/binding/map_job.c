@@ -135,7 +135,7 @@ static void send_list(map_job_t *job, uint64_t low, uint64_t high, PyObject *obj
 }
 
 static void send_message(worker_data_t *data, map_job_t *job, uint64_t low, uint64_t high,
-                         encoder_t *encoder, plait_flat_value_t list)
+                         encoder_t *encoder, plait_flat_value_t list, bool on_desk)
 {
     if (low == high)
         return;
@@ -143,7 +143,7 @@ static void send_message(worker_data_t *data, map_job_t *job, uint64_t low, uint
     if (encoder_finish(encoder, list, &grain->answer.message) < 0)
         answer_raised(data, &grain->answer);
     else
-        grain->answer.message.borrowed = data->service != NULL; /* it lies on the desk */
+        grain->answer.message.borrowed = on_desk;
     stream_send(job->stream, grain);
 }
 
@@ -267,7 +267,7 @@ static uint64_t run_into(worker_data_t *data, map_job_t *job, output_t *output, 
         Py_XDECREF(result);
         if (status < 0)
             break;
-        if (data->service != NULL)
+        if (output->full != NULL)
             service_note(data->service, index + 1, output->encoder->writer.used);
     }
     end_items(data, &before);
@@ -307,15 +307,16 @@ static uint64_t run_flat(worker_data_t *data, map_job_t *job, uint64_t low, uint
 {
     output_t output = {0};
     encoder_t spare;
-    kept_encoder_t *kept =
-        data->service == NULL ? &data->encoder : service_desk(data->service, &output.full);
+    kept_encoder_t *kept = data->service == NULL ? NULL : service_desk(data->service, &output.full);
+    if (kept == NULL)
+        kept = &data->encoder;
     output.encoder = encoder_take(kept, &spare);
     uint64_t count = high - low, done = 0;
     if (open_list(&output, count) == 0)
         done = run_into(data, job, &output, low, high);
     PyObject *exception = done < count && output.left == NULL ? take_raised() : NULL;
     output_settle(data);
-    send_message(data, job, low, low + done, output.encoder, output.list);
+    send_message(data, job, low, low + done, output.encoder, output.list, output.full != NULL);
     encoder_give(kept, output.encoder);
     if (done == count)
         return count;

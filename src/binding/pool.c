@@ -2,9 +2,10 @@
  *
  * It owns the scheduler's handle and a shipper. After a fork the child's copy of a pool has no
  * workers: it refuses everything and never touches its scheduler, whose locks may be held by
- * threads that do not exist.
+ * threads that do not exist. In a process worker's child a pool of the parent has no scheduler here:
+ * the parent is asked instead.
  */
-#include "binding/binding.h"
+#include "binding/nested.h"
 
 /* Deep recursion in a worker must fail as it does in the main thread: with RecursionError. */
 #define STACK_SIZE ((size_t)16 << 20)
@@ -14,6 +15,12 @@
 static bool forked(const pool_core_t *core)
 {
     return core->fork_count != plait_prim_fork_count();
+}
+
+/* Whether it is a pool of the parent's, in a process worker's child. */
+static bool is_remote(const pool_core_t *core)
+{
+    return core->sched == NULL;
 }
 
 int raise_if_inherited(uint32_t fork_count, const char *what)
@@ -127,7 +134,10 @@ static void pool_dealloc(PyObject *object)
     PyObject_GC_UnTrack(object);
     shipper_free(self->shipper);
     if (self->core != NULL && self->handle && self->attached) {
-        plait_sched_release(self->core->sched);
+        if (is_remote(self->core))
+            free(self->core);
+        else
+            plait_sched_release(self->core->sched);
     } else if (self->core != NULL && self->handle && !forked(self->core)) {
         plait_sched_close(self->core->sched);
         module_state *state = state_of_module(self->module);
@@ -358,6 +368,8 @@ static int check_open(module_state *state, pool_object *self)
 {
     if (pool_check(self) < 0)
         return -1;
+    if (is_remote(self->core)) /* it is asked with each call */
+        return 0;
     if (plait_sched_is_closed(self->core->sched) || plait_sched_is_broken(self->core->sched)) {
         raise_submit_error(state, self, PLAIT_CLOSED);
         return -1;
@@ -421,6 +433,35 @@ static PyObject *hand_over(module_state *state, pool_object *self, call_t *call,
     return raise_submit_error(state, self, result);
 }
 
+/* Likewise to a pool of the parent's. */
+static PyObject *hand_over_remotely(module_state *state, pool_object *self, call_t *call,
+                                    const call_options_t *options)
+{
+    int result = nested_submit(self->core, call, options);
+    if (result == PLAIT_OK)
+        return future_new(state, call);
+    if (result == PLAIT_FULL) {
+        PyObject *exception = NULL;
+        Py_BEGIN_ALLOW_THREADS
+        while (plait_task_wait(&call->task, PLAIT_PRIM_FOREVER) == PLAIT_INTERRUPTED)
+            continue;
+        Py_END_ALLOW_THREADS
+        answer_decode(state, &call->answer, &exception);
+        if (exception != NULL)
+            PyErr_SetRaisedException(exception);
+    } else if (result == PLAIT_CLOSED) {
+        PyErr_SetString(PyExc_RuntimeError, "cannot schedule new futures after shutdown");
+    } else if (result == PLAIT_INVALID) {
+        PyErr_SetString(PyExc_RuntimeError,
+                        "this process is a worker, and can use the pools of its parent only while "
+                        "it runs a task: a thread that goes on has to use a pool of its own");
+    } else {
+        raise_core_error(result, "submitting a task to a pool of the parent process");
+    }
+    plait_task_release(&call->task);
+    return NULL;
+}
+
 PyDoc_STRVAR(
     submit_doc,
     "submit($self, fn, /, *args, **kwargs)\n--\n\n"
@@ -442,6 +483,10 @@ static PyObject *pool_submit(PyObject *object, PyTypeObject *type, PyObject *con
     call_t *call = make_call(state, self, args, count, names);
     if (call == NULL)
         return future_without_call(state, self, NULL, args, count, names);
+    if (is_remote(self->core)) {
+        call_options_t usual = {.level = PLAIT_LEVEL_NORMAL, .deadline = PLAIT_PRIM_FOREVER};
+        return hand_over_remotely(state, self, call, &usual);
+    }
     return hand_over(state, self, call, PLAIT_LEVEL_NORMAL);
 }
 
@@ -462,6 +507,8 @@ static PyObject *pool_submit_with(PyObject *object, PyTypeObject *type, PyObject
     call_t *call = make_call(state, self, args + 1, count - 1, names);
     if (call == NULL)
         return future_without_call(state, self, args[0], args + 1, count - 1, names);
+    if (is_remote(self->core))
+        return hand_over_remotely(state, self, call, &options);
     call->retries = options.retries;
     call->sched_id = plait_sched_id(self->core->sched); /* the timer may look for it at once */
     int result = deadline_start(call, options.deadline);
@@ -472,25 +519,62 @@ static PyObject *pool_submit_with(PyObject *object, PyTypeObject *type, PyObject
 }
 
 PyDoc_STRVAR(attach_doc,
-             "_attach($self, id, /)\n--\n\n"
-             "Makes this the pool with that id, which lives in another interpreter or runs the\n"
-             "task that asks. Raises RuntimeError if it is gone, or its workers share objects.");
+             "_attach($self, id, process, kind, /)\n--\n\n"
+             "Makes this the pool with that id of that process, which is this one, where it lives\n"
+             "in another interpreter or runs the task that asks, or the one whose worker this is.\n"
+             "Raises RuntimeError if it is gone, cannot be reached, or its workers share objects.");
+
+/* As pool_attach, for a pool of the parent's. */
+static int attach_remotely(pool_object *self, uint64_t id, long process, const char *kind)
+{
+    if (!nested_reaches(process)) {
+        PyErr_SetString(
+            PyExc_RuntimeError,
+            "the plait.Pool of another process serves that one and the processes of its "
+            "workers, not this one: make one here");
+        return -1;
+    }
+    self->core = calloc(1, sizeof *self->core);
+    if (self->core == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    self->core->kind = kind_of_name(kind);
+    self->core->remote = id;
+    self->core->interpreter = PyInterpreterState_Get();
+    self->core->fork_count = plait_prim_fork_count();
+    return 0;
+}
+
+/* Likewise of this process. */
+static int attach_here(pool_object *self, uint64_t id)
+{
+    plait_sched_t *sched = plait_sched_find(id);
+    if (sched == NULL) {
+        PyErr_SetString(PyExc_RuntimeError, "the pool is gone");
+        return -1;
+    }
+    self->core = plait_sched_context(sched);
+    return 0;
+}
 
 static PyObject *pool_attach(PyObject *object, PyTypeObject *type, PyObject *const *args,
                              Py_ssize_t count, PyObject *Py_UNUSED(names))
 {
     pool_object *self = (pool_object *)object;
-    if (count != 1 || self->core != NULL)
-        return PyErr_Format(PyExc_TypeError, "_attach() takes one argument, once");
+    if (count != 3 || self->core != NULL)
+        return PyErr_Format(PyExc_TypeError, "_attach() takes three arguments, once");
     uint64_t id = PyLong_AsUnsignedLongLong(args[0]);
+    long process = PyLong_AsLong(args[1]);
+    const char *kind = PyUnicode_AsUTF8(args[2]);
     if (PyErr_Occurred())
         return NULL;
-    plait_sched_t *sched = plait_sched_find(id);
-    if (sched == NULL)
-        return PyErr_Format(PyExc_RuntimeError, "the pool is gone");
-    self->core = plait_sched_context(sched);
+    if ((process == plait_prim_process_id() ? attach_here(self, id)
+                                            : attach_remotely(self, id, process, kind)) < 0)
+        return NULL;
     self->handle = self->attached = true;
-    if (self->core->kind == KIND_THREAD && self->core->interpreter != PyInterpreterState_Get())
+    if (self->core->kind == KIND_THREAD &&
+        (is_remote(self->core) || self->core->interpreter != PyInterpreterState_Get()))
         return PyErr_Format(PyExc_RuntimeError,
                             "a pool of threads serves its own interpreter only: "
                             "use kind='interpreter' to share a pool");
@@ -506,6 +590,22 @@ PyDoc_STRVAR(
     "An iterator over fn's results. window: items in flight at most; 0: bounded by memory. lazy:\n"
     "takes a block of the input now, and more when it is asked.");
 
+/* By one call for each item, see plait._nested. */
+static PyObject *map_remotely(PyObject *object, PyObject *const *args, size_t count)
+{
+    PyObject *all[9] = {object};
+    PyObject *module = PyImport_ImportModule("plait._nested"), *class = NULL, *map = NULL;
+    if (module != NULL)
+        class = PyObject_GetAttrString(module, "Map");
+    for (size_t index = 0; index < count; index++)
+        all[index + 1] = args[index];
+    if (class != NULL)
+        map = PyObject_Vectorcall(class, all, count + 1, NULL);
+    Py_XDECREF(class);
+    Py_XDECREF(module);
+    return map;
+}
+
 static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const *args,
                           Py_ssize_t count, PyObject *Py_UNUSED(names))
 {
@@ -516,6 +616,8 @@ static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const 
     map_options_t options = {
         .star = args[2] == Py_True, .ordered = args[3] == Py_True, .lazy = args[7] == Py_True};
     Py_ssize_t window = PyLong_AsSsize_t(args[5]);
+    if (self->core != NULL && self->handle && is_remote(self->core))
+        return map_remotely(object, args, (size_t)count);
     if ((window == -1 && PyErr_Occurred()) || check_open(state, self) < 0 ||
         deadline_from_timeout(args[4], &options.timeout) < 0 ||
         options_from_tuple(args[6], &options.call) < 0)
@@ -553,6 +655,10 @@ static PyObject *pool_close(PyObject *object, PyObject *drain)
     pool_object *self = (pool_object *)object;
     if (self->core == NULL || !self->handle || forked(self->core))
         Py_RETURN_NONE;
+    if (is_remote(self->core)) {
+        nested_ask(ASK_CLOSE, self->core->remote, drain == Py_True);
+        Py_RETURN_NONE;
+    }
     plait_sched_close(self->core->sched);
     if (drain == Py_True)
         plait_sched_drain(self->core->sched);
@@ -563,11 +669,33 @@ PyDoc_STRVAR(join_doc,
              "_join($self, /)\n--\n\n"
              "Waits until every worker has ended, after _close(). Not for workers themselves.");
 
+/* Likewise, of a pool of the parent's. */
+static int join_remotely(const pool_core_t *core)
+{
+    static const uint32_t nothing;
+    worker_data_t *data = worker_of_thread();
+    if (data != NULL && data->core->remote == core->remote)
+        return 0;
+    for (int64_t since = 0; nested_ask(ASK_LIVING, core->remote, 0) > 0;) {
+        bool stepped;
+        if (help_while_waiting(0, &since, &stepped) < 0 || PyErr_CheckSignals() < 0)
+            return -1;
+        if (stepped)
+            continue;
+        Py_BEGIN_ALLOW_THREADS
+        plait_prim_wait(&nothing, 0, deadline_of_sleep(PLAIT_PRIM_FOREVER), false);
+        Py_END_ALLOW_THREADS
+    }
+    return 0;
+}
+
 static PyObject *pool_join(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     pool_object *self = (pool_object *)object;
     if (self->core == NULL || !self->handle || forked(self->core))
         Py_RETURN_NONE;
+    if (is_remote(self->core))
+        return join_remotely(self->core) < 0 ? NULL : Py_NewRef(Py_None);
     plait_worker_t *worker = plait_worker_current();
     if (worker != NULL && plait_worker_sched(worker) == self->core->sched)
         Py_RETURN_NONE; /* a task that shuts its own pool down cannot wait for itself */
@@ -586,7 +714,11 @@ PyDoc_STRVAR(interrupt_doc,
 static PyObject *pool_interrupt(PyObject *object, PyObject *Py_UNUSED(ignored))
 {
     pool_object *self = (pool_object *)object;
-    if (self->core != NULL && self->handle && !forked(self->core))
+    if (self->core == NULL || !self->handle || forked(self->core))
+        Py_RETURN_NONE;
+    if (is_remote(self->core))
+        nested_ask(ASK_STOP, self->core->remote, 0);
+    else
         interrupt_workers(self->core);
     Py_RETURN_NONE;
 }
@@ -595,14 +727,18 @@ static PyObject *pool_living(PyObject *object, void *Py_UNUSED(closure))
 {
     pool_object *self = (pool_object *)object;
     bool mine = self->core != NULL && self->handle && !forked(self->core);
+    if (mine && is_remote(self->core))
+        return PyLong_FromUnsignedLongLong(nested_ask(ASK_LIVING, self->core->remote, 0));
     return PyLong_FromUnsignedLong(mine ? plait_sched_living(self->core->sched) : 0);
 }
 
 static PyObject *pool_id(PyObject *object, void *Py_UNUSED(closure))
 {
     pool_object *self = (pool_object *)object;
-    return pool_check(self) < 0 ? NULL
-                                : PyLong_FromUnsignedLongLong(plait_sched_id(self->core->sched));
+    if (pool_check(self) < 0)
+        return NULL;
+    return PyLong_FromUnsignedLongLong(is_remote(self->core) ? self->core->remote
+                                                             : plait_sched_id(self->core->sched));
 }
 
 static PyMethodDef pool_methods[] = {

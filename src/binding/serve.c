@@ -6,34 +6,26 @@
  * a map's items are encoded on the desk, memory that the parent can read, so that those of finished
  * items survive this process. Design: docs/design/process.md
  */
-#include "binding/process.h"
+#include "binding/service.h"
 
 #include "binding/map_job.h"
 #include "binding/reuse.h"
 
-typedef struct service {
-    plait_channel_t channel;
-    worker_data_t *data;
-    pool_core_t *core;
-    uint64_t number; /* of the present request */
-    call_t *call;    /* used for every request */
-    shipment_t function, context;
-    message_t items; /* the block of a map's items that came last */
-    /* the desk */
-    kept_encoder_t desk;
-    plait_alloc_t desk_alloc;
-    bool desk_full;
-    /* the thread that interrupts */
-    plait_prim_thread_t attendant;
-    PLAIT_ATOMIC(uint32_t) ended;
-} service_t;
-
 /* Of the main thread; as little a matter of interpreters as the scheduler's current worker. */
 static _Thread_local worker_data_t *served;
+
+/* Of the process, for good once it serves. */
+static PLAIT_ATOMIC(service_t *) the_service;
 
 worker_data_t *serve_current(void)
 {
     return served;
+}
+
+service_t *service_here(void)
+{
+    service_t *service = plait_atomic_load_acquire(&the_service); /* pairs with serve */
+    return service != NULL && service->core->fork_count == plait_prim_fork_count() ? service : NULL;
 }
 
 /* ---- the desk ---- */
@@ -57,6 +49,8 @@ static void desk_release(void *Py_UNUSED(context), void *Py_UNUSED(block)) {}
 
 kept_encoder_t *service_desk(service_t *service, bool **full)
 {
+    if (service->desk.taken)
+        return NULL;
     service->desk_full = false;
     *full = &service->desk_full;
     return &service->desk;
@@ -80,11 +74,17 @@ void service_note(service_t *service, uint64_t finished, size_t used)
 
 /* ---- interrupts ---- */
 
-bool service_is_interrupted(worker_data_t *data)
+bool service_use_interrupt(worker_data_t *data)
 {
-    /* relaxed: written by this thread */
-    return plait_channel_interrupted(&data->service->channel) ==
-           plait_atomic_load_relaxed(&data->request);
+    /* relaxed: the main thread writes it; the attendant has read it in worker_runs */
+    return plait_channel_use_interrupt(&data->service->channel,
+                                       plait_atomic_load_relaxed(&data->request));
+}
+
+void service_put_interrupt_back(worker_data_t *data)
+{
+    plait_channel_put_interrupt_back(&data->service->channel,
+                                     plait_atomic_load_relaxed(&data->request)); /* likewise */
 }
 
 static void attend(void *argument)
@@ -95,11 +95,12 @@ static void attend(void *argument)
         plait_channel_await_interrupt(&service->channel, &seen);
         if (plait_atomic_load_seq_cst(&service->ended))
             return;
-        PyThreadState *own = PyThreadState_New(service->data->interpreter);
+        uint64_t number = plait_channel_interrupted(&service->channel);
+        PyThreadState *own = number == 0 ? NULL : PyThreadState_New(service->data->interpreter);
         if (own == NULL)
             continue;
         PyEval_RestoreThread(own);
-        interrupt_request(service->data, plait_channel_interrupted(&service->channel));
+        interrupt_request(service->data, number);
         PyThreadState_Clear(own);
         PyThreadState_DeleteCurrent();
     }
@@ -116,18 +117,28 @@ static void dismiss_attendant(service_t *service)
 
 /* ---- answers ---- */
 
-static void send(service_t *service, plait_letter_t *letter)
+void service_send(service_t *service, plait_letter_t *letter)
 {
     int result;
     letter->number = service->number;
     /* Blocks while the parent takes something large away. */
-    Py_BEGIN_ALLOW_THREADS
     do
         result = plait_wire_send_spsc(&service->channel.replies, service->channel.socket, letter);
     while (result == PLAIT_INTERRUPTED);
-    Py_END_ALLOW_THREADS
     if (result != PLAIT_OK)
         Py_FatalError("plait: the channel to the parent process is damaged");
+}
+
+/* `last`: the request has been answered then, and the one below is the present one, if any is. */
+static void send(service_t *service, plait_letter_t *letter, bool last)
+{
+    Py_BEGIN_ALLOW_THREADS
+    plait_prim_lock(&service->sending);
+    service_send(service, letter);
+    if (last)
+        service->heard = service->depth > 0;
+    plait_prim_unlock(&service->sending);
+    Py_END_ALLOW_THREADS
 }
 
 static void reply(service_t *service, plait_letter_t *letter, const message_t *message)
@@ -135,10 +146,8 @@ static void reply(service_t *service, plait_letter_t *letter, const message_t *m
     if (plait_prim_fork_count() != service->core->fork_count)
         _Exit(0); /* a copy that a task has made by fork, and that came back */
     letter->words[ANSWER_ROOT] = message->root;
-    if (message->bytes != NULL)
-        letter->blobs[0] = (plait_blob_t){message->bytes, message->size};
-    letter->bundles[0] = message->bundle;
-    send(service, letter);
+    put_message(letter, 0, message);
+    send(service, letter, letter->type != REPLY_GRAIN);
 }
 
 /* To a step of the setup: whether it raised. */
@@ -155,11 +164,11 @@ static void reply_ready(service_t *service, int status)
     message_clear(&message);
 }
 
-static uint64_t answer_flags(service_t *service)
+static uint64_t answer_flags(service_t *service, const shipment_t *function)
 {
     uint64_t known;
     uint64_t flags = service->data->exhausted ? FLAG_EXHAUSTED : 0;
-    if (table_get(&service->data->functions, service->function.id, &known))
+    if (table_get(&service->data->functions, function->id, &known))
         flags |= FLAG_KNOWN;
     return flags;
 }
@@ -171,7 +180,7 @@ void service_visit(service_t *service, visit_t visit, const message_t *arguments
         .words = {[VISIT_WHICH] = visit, [VISIT_ROOT] = arguments->root},
         .blobs[0] = {arguments->bytes, arguments->bytes == NULL ? 0 : arguments->size},
     };
-    send(service, &letter);
+    send(service, &letter, false);
 }
 
 /* ---- requests ---- */
@@ -186,45 +195,51 @@ static message_t message_in(const plait_letter_t *letter, int blob, uint64_t roo
                        .bundle = letter->bundles[blob]};
 }
 
-/* Keeps a message for the requests that follow, in place of the one before. */
-static void keep(message_t *kept, plait_letter_t *letter, int blob, uint64_t root)
+/* Takes a message away from its letter. */
+static message_t take_message(plait_letter_t *letter, int blob, uint64_t root)
 {
-    message_clear(kept);
-    *kept = message_in(letter, blob, root);
-    kept->borrowed = kept->bundle_borrowed = false;
-    letter->bundles[blob] = NULL; /* taken away */
-    if (!letter->in_ring[blob]) {
-        letter->blobs[blob].bytes = NULL; /* likewise */
-        return;
+    message_t message = message_in(letter, blob, root);
+    message.borrowed = message.bundle_borrowed = false;
+    letter->bundles[blob] = NULL;
+    if (message.bytes == NULL || !letter->in_ring[blob]) {
+        letter->blobs[blob].bytes = NULL;
+        return message;
     }
-    kept->bytes = malloc(kept->size);
-    if (kept->bytes == NULL)
+    message.bytes = malloc(message.size);
+    if (message.bytes == NULL)
         Py_FatalError("plait: no memory for a request of the parent process");
-    memcpy(kept->bytes, letter->blobs[blob].bytes, kept->size);
+    memcpy(message.bytes, letter->blobs[blob].bytes, message.size);
+    return message;
 }
 
 static void keep_context(service_t *service, plait_letter_t *letter)
 {
-    service->context.id = letter->words[CONTEXT_ID];
-    keep(&service->context.message, letter, 0, letter->words[CONTEXT_ROOT]);
+    shipment_release(service->context);
+    service->context = calloc(1, sizeof *service->context);
+    if (service->context == NULL)
+        Py_FatalError("plait: no memory for a request of the parent process");
+    plait_atomic_init(&service->context->references, 1);
+    service->context->id = letter->words[CONTEXT_ID];
+    service->context->message = take_message(letter, 0, letter->words[CONTEXT_ROOT]);
 }
 
-/* The context of a request, as call_run wants it. */
+/* The context of a request, a reference; NULL for none. */
 static shipment_t *take_context(service_t *service, const plait_letter_t *letter)
 {
-    if (!(letter->words[CALL_FLAGS] & FLAG_CONTEXT))
+    if (!(letter->words[CALL_FLAGS] & FLAG_CONTEXT) || service->context == NULL)
         return NULL;
-    shipment_retain(&service->context); /* the call's */
-    return &service->context;
+    shipment_retain(service->context);
+    return service->context;
 }
 
-/* The function of a request, as worker_function wants it. */
-static void take_function(service_t *service, const plait_letter_t *letter)
+/* The function of a request, as worker_function wants it; it lies on the caller's stack. */
+static void take_function(service_t *service, const plait_letter_t *letter, shipment_t *function)
 {
     if (letter->words[CALL_FLAGS] & FLAG_FORGET)
         worker_forget_functions(service->data);
-    service->function.id = letter->words[CALL_FUNCTION];
-    service->function.message = message_in(letter, 0, letter->words[CALL_FUNCTION_ROOT]);
+    plait_atomic_init(&function->references, 1);
+    function->id = letter->words[CALL_FUNCTION];
+    function->message = message_in(letter, 0, letter->words[CALL_FUNCTION_ROOT]);
     plait_atomic_store_seq_cst(&service->data->request, letter->number);
     plait_atomic_store_seq_cst(&service->channel.shared->begun, letter->number);
 }
@@ -233,22 +248,96 @@ static void do_setup(service_t *service, const plait_letter_t *letter)
 {
     service->core->setup = message_in(letter, 0, letter->words[SETUP_ROOT]);
     service->core->keep = (unsigned)letter->words[SETUP_KEEP];
+    service->core->remote = letter->words[SETUP_POOL];
+    service_forget_sent(service);
     plait_prim_child_ignore_interrupts();
     reply_ready(service, worker_resemble_maker(service->data));
+}
+
+static void do_initialize(service_t *service, const plait_letter_t *letter)
+{
+    shipment_t function;
+    take_function(service, letter, &function);
+    service->core->initializer_shipment = &function;
+    service->core->initializer_arguments = message_in(letter, 1, letter->words[CALL_ROOT]);
+    reply_ready(service, worker_run_initializer(service->data));
+    service->core->initializer_shipment = NULL;
+}
+
+/* The call that requests use, or one more for what runs on top of another. */
+static call_t *take_call(service_t *service)
+{
+    call_t *call = service->call != NULL ? service->call : call_new_empty();
+    service->call = NULL;
+    if (call == NULL)
+        Py_FatalError("plait: no memory for a request of the parent process");
+    return call;
+}
+
+static void give_call(service_t *service, call_t *call)
+{
+    answer_clear(&call->answer);
+    call->answer = (answer_t){.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
+    plait_atomic_store_seq_cst(&call->interrupted, 0);
+    if (service->call == NULL)
+        service->call = call;
+    else
+        plait_task_release(&call->task);
+}
+
+static void do_call(service_t *service, const plait_letter_t *letter)
+{
+    call_t *call = take_call(service);
+    plait_letter_t answer = {.type = REPLY_CALL};
+    shipment_t function;
+    take_function(service, letter, &function);
+    shipment_retain(&function); /* the call's */
+    call->flat.function = &function;
+    call->flat.context = take_context(service, letter);
+    call->flat.arguments = message_in(letter, 1, letter->words[CALL_ROOT]);
+    call_run(service->data, call);
+    answer.words[ANSWER_OUTCOME] = call->answer.outcome;
+    answer.words[ANSWER_FLAGS] = answer_flags(service, &function);
+    reply(service, &answer, &call->answer.message);
+    deferred_free(service->data);
+    give_call(service, call);
+}
+
+static void block_release(block_t *block)
+{
+    if (block == NULL || --block->references > 0)
+        return;
+    message_clear(&block->message);
+    free(block);
+}
+
+/* The block of a request, a reference: its own, or the one that came last. */
+static block_t *take_block(service_t *service, plait_letter_t *letter)
+{
+    if ((letter->words[CALL_FLAGS] & FLAG_ITEMS) || service->items == NULL) {
+        block_release(service->items);
+        service->items = malloc(sizeof *service->items);
+        if (service->items == NULL)
+            Py_FatalError("plait: no memory for a request of the parent process");
+        service->items->references = 1;
+        service->items->message = take_message(letter, 1, letter->words[CALL_ROOT]);
+    }
+    service->items->references++;
+    return service->items;
 }
 
 /* Drops what it has of the pool. Whether nothing is left. */
 static bool leave_pool(service_t *service)
 {
     worker_data_t *data = service->data;
+    deferred_end(data);
     worker_forget_functions(data);
     context_end(data);
-    message_clear(&service->items);
-    message_clear(&service->context.message);
-    service->items = service->context.message =
-        (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
-    service->context.id = 0;
-    data->reused = !data->exhausted && reuse_is_clean(data);
+    block_release(service->items);
+    service->items = NULL;
+    shipment_release(service->context);
+    service->context = NULL;
+    data->reused = !data->exhausted && !service->has_clerk && reuse_is_clean(data);
     return data->reused;
 }
 
@@ -259,33 +348,6 @@ static void do_leave(service_t *service)
     plait_letter_t letter = {.type = REPLY_READY, .words[ANSWER_OUTCOME] = OUTCOME_VALUE};
     message_t message = {.root = plait_flat_const(clean ? PLAIT_FLAT_TRUE : PLAIT_FLAT_FALSE)};
     reply(service, &letter, &message);
-}
-
-static void do_initialize(service_t *service, const plait_letter_t *letter)
-{
-    take_function(service, letter);
-    service->core->initializer_shipment = &service->function;
-    service->core->initializer_arguments = message_in(letter, 1, letter->words[CALL_ROOT]);
-    reply_ready(service, worker_run_initializer(service->data));
-    service->core->initializer_shipment = NULL;
-}
-
-static void do_call(service_t *service, const plait_letter_t *letter)
-{
-    call_t *call = service->call;
-    plait_letter_t answer = {.type = REPLY_CALL};
-    take_function(service, letter);
-    shipment_retain(&service->function); /* the call's */
-    call->flat.function = &service->function;
-    call->flat.context = take_context(service, letter);
-    call->flat.arguments = message_in(letter, 1, letter->words[CALL_ROOT]);
-    call_run(service->data, call);
-    answer.words[ANSWER_OUTCOME] = call->answer.outcome;
-    answer.words[ANSWER_FLAGS] = answer_flags(service);
-    reply(service, &answer, &call->answer.message);
-    deferred_free(service->data);
-    answer_clear(&call->answer);
-    call->answer = (answer_t){.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
 }
 
 static void send_grains(service_t *service, stream_t *stream)
@@ -309,46 +371,62 @@ static void do_items(service_t *service, plait_letter_t *letter)
 {
     plait_letter_t done = {.type = REPLY_ITEMS};
     message_t nothing = {.root = plait_flat_const(PLAIT_FLAT_NONE)};
-    uint64_t flags = letter->words[CALL_FLAGS], high = letter->words[ITEMS_HIGH];
+    shipment_t function;
+    uint64_t high = letter->words[ITEMS_HIGH];
     stream_t *stream = stream_new();
     if (stream == NULL)
         Py_FatalError("plait: no memory for the items of a map");
-    if (flags & FLAG_ITEMS)
-        keep(&service->items, letter, 1, letter->words[CALL_ROOT]);
-    take_function(service, letter);
+    block_t *block = take_block(service, letter);
+    shipment_t *context = take_context(service, letter);
+    take_function(service, letter, &function);
+    /* Its own: it may be asked for again when the letter is no longer there. */
+    function.message = take_message(letter, 0, letter->words[CALL_FUNCTION_ROOT]);
     map_job_t job = {.stream = stream,
                      .core = service->core,
-                     .star = (flags & FLAG_STAR) != 0,
-                     .function = &service->function,
-                     .context = flags & FLAG_CONTEXT ? &service->context : NULL,
-                     .items = service->items};
+                     .star = (letter->words[CALL_FLAGS] & FLAG_STAR) != 0,
+                     .function = &function,
+                     .context = context,
+                     .items = block->message};
     for (uint64_t low = letter->words[ITEMS_LOW]; low < high;) {
         low += map_run_items(service->data, &job.job, low, high);
         send_grains(service, stream);
     }
     stream_release(stream);
-    done.words[ANSWER_FLAGS] = answer_flags(service);
+    done.words[ANSWER_FLAGS] = answer_flags(service, &function);
+    message_clear(&function.message);
+    shipment_release(context);
+    block_release(block);
     reply(service, &done, &nothing);
 }
 
 /* ---- the loop ---- */
 
-/* The next request. False at the end. */
-static bool next_request(service_t *service, plait_letter_t *letter)
+/* Without the GIL. */
+static int receive(service_t *service, plait_letter_t *letter)
+{
+    int result = plait_wire_receive_spsc(&service->channel.requests, service->channel.socket, false,
+                                         PLAIT_PRIM_FOREVER, letter);
+    if (result == PLAIT_OK || result == PLAIT_NOMEM) {
+        plait_prim_lock(&service->sending);
+        service->number = letter->number; /* also of what is printed at the end */
+        service->heard = true;
+        plait_prim_unlock(&service->sending);
+    }
+    return result;
+}
+
+bool service_next(service_t *service, plait_letter_t *letter)
 {
     for (;;) {
         int result;
         Py_BEGIN_ALLOW_THREADS
-        result = plait_wire_receive_spsc(&service->channel.requests, service->channel.socket, false,
-                                         PLAIT_PRIM_FOREVER, letter);
+        result = receive(service, letter);
         Py_END_ALLOW_THREADS
         if (result == PLAIT_OK)
             return letter->type != REQUEST_END;
-        if (result == PLAIT_NOMEM) { /* another child may have room: this one has not begun it */
-            service->number = letter->number; /* what it prints at its end belongs to this */
+        if (result == PLAIT_NOMEM) /* another child may have room: this one has not begun it */
             Py_FatalError(
                 "plait: no memory or no file descriptor for a request of the parent process");
-        }
         if (result != PLAIT_INTERRUPTED)
             Py_FatalError("plait: the channel to the parent process is damaged");
         if (PyErr_CheckSignals() < 0) /* a handler that some task has left behind */
@@ -356,33 +434,39 @@ static bool next_request(service_t *service, plait_letter_t *letter)
     }
 }
 
+void service_serve(service_t *service, plait_letter_t *letter)
+{
+    plait_letter_t *below = service->letter;
+    service->letter = letter;
+    switch (letter->type) {
+    case REQUEST_SETUP:
+        do_setup(service, letter);
+        break;
+    case REQUEST_INITIALIZE:
+        do_initialize(service, letter);
+        break;
+    case REQUEST_CONTEXT:
+        keep_context(service, letter);
+        break;
+    case REQUEST_CALL:
+        do_call(service, letter);
+        break;
+    case REQUEST_ITEMS:
+        do_items(service, letter);
+        break;
+    case REQUEST_LEAVE:
+        do_leave(service);
+        break;
+    }
+    plait_wire_finish_spsc(&service->channel.requests, letter);
+    service->letter = below;
+}
+
 static void serve_requests(service_t *service)
 {
     plait_letter_t letter;
-    while (next_request(service, &letter)) {
-        service->number = letter.number;
-        switch (letter.type) {
-        case REQUEST_SETUP:
-            do_setup(service, &letter);
-            break;
-        case REQUEST_INITIALIZE:
-            do_initialize(service, &letter);
-            break;
-        case REQUEST_CONTEXT:
-            keep_context(service, &letter);
-            break;
-        case REQUEST_CALL:
-            do_call(service, &letter);
-            break;
-        case REQUEST_ITEMS:
-            do_items(service, &letter);
-            break;
-        case REQUEST_LEAVE:
-            do_leave(service);
-            break;
-        }
-        plait_wire_finish_spsc(&service->channel.requests, &letter);
-    }
+    while (service_next(service, &letter))
+        service_serve(service, &letter);
 }
 
 /* ---- life ---- */
@@ -409,9 +493,7 @@ static int open_service(service_t *service)
     service->data->core = service->core;
     service->data->service = service;
     table_init(&service->data->functions);
-    plait_atomic_init(&service->function.references, 1);
-    plait_atomic_init(&service->context.references, 1);
-    service->context.message.root = plait_flat_const(PLAIT_FLAT_NONE);
+    table_init(&service->sent);
     if (worker_find_state(service->data) < 0)
         return -1;
     open_desk(service);
@@ -432,8 +514,8 @@ static void close_service(service_t *service)
     output_leave(service->data);
     encoder_fini(&service->data->encoder.encoder);
     encoder_fini(&service->desk.encoder);
-    message_clear(&service->items);
-    message_clear(&service->context.message);
+    block_release(service->items);
+    shipment_release(service->context);
     Py_CLEAR(service->data->module);
 }
 
@@ -445,6 +527,7 @@ PyObject *serve(void)
     if (open_service(service) < 0)
         return NULL;
     served = service->data;
+    plait_atomic_store_release(&the_service, service); /* pairs with service_here */
     serve_requests(service);
     served = NULL;
     close_service(service);

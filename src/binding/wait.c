@@ -4,7 +4,7 @@
  * runs other items meanwhile, and when there are none sleeps for a short while only, since what
  * could wake it is not what it sleeps on. Design: docs/design/nesting.md
  */
-#include "binding/binding.h"
+#include "binding/nested.h"
 
 /* Seconds of sleep in ns: how late a signal that arrived just before the sleep is seen; and how
  * late a worker sees new work, or that its call is to be interrupted. */
@@ -66,15 +66,19 @@ int help_while_waiting(uint64_t sched_id, int64_t *since, bool *stepped)
         return 0; /* abroad its calls belong to another interpreter than the one it is in */
     if (raise_if_interrupted_in_wait(data) < 0)
         return -1;
-    if (worker == NULL || data->leaving)
+    /* A child cannot help while it decodes or encodes, when its parent's letter is still in use. */
+    if (data->leaving || (worker == NULL && plait_atomic_load_relaxed(&data->current) == NULL))
         return 0;
-    if (plait_sched_id(plait_worker_sched(worker)) != sched_id && !out_of_patience(since))
+    uint64_t own = worker == NULL ? nested_sched_id(data->core->remote)
+                                  : plait_sched_id(plait_worker_sched(worker));
+    if (own != sched_id && !out_of_patience(since))
         return 0;
     if (Py_EnterRecursiveCall(" while a worker runs other tasks during a wait"))
         return -1;
     call_t *call = set_call_aside(data);
     data->helping++;
-    *stepped = plait_worker_help(worker, data->helping > HELP_DEPTH);
+    bool deep = data->helping > HELP_DEPTH;
+    *stepped = worker == NULL ? service_help(data->service, deep) : plait_worker_help(worker, deep);
     data->helping--;
     end_call(data, call);
     Py_LeaveRecursiveCall();

@@ -447,8 +447,11 @@ PyObject *worker_function(worker_data_t *data, shipment_t *shipment)
     PyObject *function = decode_message(data->state, &shipment->message);
     if (function == NULL)
         return NULL;
-    if (data->functions.count == FUNCTIONS_LIMIT)
+    if (data->functions.count == FUNCTIONS_LIMIT) {
+        if (data->helping > 0)
+            return function; /* what waits below may use those that are kept */
         worker_forget_functions(data);
+    }
     if (table_add(&data->functions, shipment->id, (uint64_t)(uintptr_t)function))
         Py_INCREF(function);
     return function;

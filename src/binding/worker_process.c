@@ -2,12 +2,13 @@
  *
  * A proxy is a worker's thread without an interpreter: it has its child run what the scheduler gives
  * it, and waits. A child that dies fails what it ran, and nothing else; the next task gets a new
- * one. Invariants: a child belongs to one proxy at a time; what the child
- * sends is copied before it is looked at, and decoded by whoever asks for it; the child and the
- * request are changed under the worker's lock only, so that interrupters see them whole. Design:
- * docs/design/process.md
+ * one. A call that waits has the proxy help: what the proxy runs meanwhile lies on top of it, in the
+ * child and here, a frame on a frame. Invariants: a child belongs to one proxy at a time; what the
+ * child sends is copied before it is looked at, and decoded by whoever asks for it; the child, the
+ * frames and the request are changed under the worker's lock only, so that interrupters see them
+ * whole. Design: docs/design/process.md, docs/design/nesting.md
  */
-#include "binding/process.h"
+#include "binding/nested.h"
 
 #include "binding/map_job.h"
 
@@ -20,33 +21,26 @@
 /* See receive; in ns. */
 #define LOOK INT64_C(1000000000)
 
+/* A call's mark when the child was asked to interrupt it; 1 before. */
+#define MARK_SENT 2
+
+/* One request, on the proxy's stack. */
+typedef struct frame {
+    /* guarded by the worker's lock */
+    struct frame *below;
+    call_t *current;  /* what it runs; items_of() for items */
+    uint64_t request; /* its number; 0 before the child has been asked */
+    bool struck;      /* the child was asked to interrupt the items, or whatever it ran */
+    /* the proxy's own */
+    struct stretch *stretch; /* NULL but for items */
+    bool has_desk;           /* these are the items that lie on the child's */
+    bool lost;               /* the child has ended */
+    plait_child_death_t death;
+    uint64_t items_below; /* what the worker's `items` and `items_expired` were */
+    plait_job_flag_t *expired_below;
+} frame_t;
+
 /* ---- letters ---- */
-
-static plait_blob_t blob_of(const message_t *message)
-{
-    return (plait_blob_t){message->bytes, message->bytes == NULL ? 0 : message->size};
-}
-
-/* Makes a message a letter's blob, with its blocks; it stays the caller's. */
-static void put_message(plait_letter_t *letter, int blob, const message_t *message)
-{
-    letter->blobs[blob] = blob_of(message);
-    letter->bundles[blob] = message->bundle;
-}
-
-/* Takes a blob away from its letter. */
-static message_t message_of(plait_letter_t *letter, int blob, uint64_t root)
-{
-    message_t message = {.root = root,
-                         .bytes = letter->blobs[blob].bytes,
-                         .size = letter->blobs[blob].size,
-                         .bundle = letter->bundles[blob]};
-    letter->blobs[blob].bytes = NULL;
-    letter->bundles[blob] = NULL;
-    if (message.bytes == NULL && plait_flat_is_ref(root))
-        message.root = plait_flat_const(PLAIT_FLAT_NONE); /* nonsense: refers to nothing */
-    return message;
-}
 
 static int send(process_t *process, const plait_letter_t *letter)
 {
@@ -85,21 +79,48 @@ static int receive_any(process_t *process, plait_letter_t *letter)
         result = plait_wire_receive_spsc(ring, process->child.channel.socket, true,
                                          plait_prim_now() + LOOK, letter);
     while (result == PLAIT_INTERRUPTED || result == PLAIT_TIMEOUT);
-    if (result == PLAIT_OK && letter->number != process->request) {
+    bool asks = result == PLAIT_OK && letter->type >= REPLY_VISIT && letter->type < REPLY_HELP;
+    if (result == PLAIT_OK && !asks && letter->number != process->request) {
         plait_wire_finish_spsc(ring, letter);
-        return PLAIT_CORRUPT;
+        return PLAIT_CORRUPT; /* what threads of the child ask for belongs to no request */
     }
     return result;
 }
 
-/* The next answer to the present request; what the child asks for before it gives one is done. */
+/* What the child submits, and asks of that. */
+static int serve_line(process_t *process, plait_letter_t *letter)
+{
+    if (process->line == NULL && (process->line = line_new()) == NULL)
+        return PLAIT_CORRUPT; /* it cannot go on without an answer */
+    if (!process->connected)
+        line_connect(process->line, &process->child.channel);
+    process->connected = true;
+    return line_serve(process->line, letter);
+}
+
+static int help(worker_data_t *data, bool own);
+
+/* Does what the child asks for ahead of its answer. */
+static int do_for_child(worker_data_t *data, plait_letter_t *letter)
+{
+    process_t *process = data->process;
+    if (letter->type == REPLY_HELP) {
+        bool own = letter->words[HELP_OWN] != 0;
+        finish(process, letter); /* others come before the next of this request */
+        return help(data, own);
+    }
+    int result = letter->type == REPLY_VISIT ? visit(data, letter) : serve_line(process, letter);
+    finish(process, letter);
+    return result;
+}
+
+/* The next answer to the present request. */
 static int receive(worker_data_t *data, plait_letter_t *letter)
 {
     process_t *process = data->process;
     int result = receive_any(process, letter);
-    while (result == PLAIT_OK && letter->type == REPLY_VISIT) {
-        result = visit(data, letter);
-        finish(process, letter);
+    while (result == PLAIT_OK && letter->type >= REPLY_VISIT && letter->type <= REPLY_HELP) {
+        result = do_for_child(data, letter);
         if (result == PLAIT_OK)
             result = receive_any(process, letter);
     }
@@ -119,7 +140,24 @@ static int read_answer(plait_letter_t *letter, answer_t *answer)
 
 /* ---- the end of a child ---- */
 
-/* Ends it: at once, or when it has ended by itself. */
+static void save_desk(process_t *process, struct stretch *stretch);
+
+/* Nobody is about to send something to the child when its channel goes. */
+static void cut_line(process_t *process, int64_t deadline)
+{
+    int result;
+    if (!process->connected)
+        return;
+    do
+        result = plait_prim_child_wait(&process->child.process, deadline);
+    while (result == PLAIT_INTERRUPTED);
+    if (result != PLAIT_OK)
+        plait_prim_child_kill(&process->child.process);
+    line_cut(process->line);
+    process->connected = false;
+}
+
+/* Ends it: at once, or when it has ended by itself, and all that waits in it. */
 static plait_child_death_t bury(worker_data_t *data, int64_t deadline)
 {
     process_t *process = data->process;
@@ -127,7 +165,16 @@ static plait_child_death_t bury(worker_data_t *data, int64_t deadline)
     plait_prim_lock(&data->lock); /* nobody interrupts it from here on */
     process->alive = false;
     plait_prim_unlock(&data->lock);
+    cut_line(process, deadline);
+    for (frame_t *frame = process->top; frame != NULL; frame = frame->below)
+        if (frame->has_desk && !frame->lost && deadline != 0)
+            save_desk(process, frame->stretch);
     plait_child_end(&process->child, deadline, &death);
+    for (frame_t *frame = process->top; frame != NULL; frame = frame->below)
+        if (!frame->lost) {
+            frame->lost = true;
+            frame->death = death;
+        }
     table_clear(&process->known);
     process->items_stream = process->context = process->served = 0;
     process->exhausted = false;
@@ -159,9 +206,10 @@ static void write_death(const plait_child_death_t *death, bool corrupt, const ch
     plait_flat_writer_fini(&writer);
 }
 
-/* The answer where the child could not give one: `result` is what the wire said. */
+/* The answer of the frame on top where the child could not give one: `result` is what the wire said. */
 static void answer_failed(worker_data_t *data, int result, const char *task, answer_t *answer)
 {
+    frame_t *frame = data->process->top;
     if (result == PLAIT_NOMEM) { /* the child is well, its answer had no room here */
         answer->outcome = OUTCOME_EXCEPTION;
         message_stand_in("MemoryError", &answer->message);
@@ -169,9 +217,10 @@ static void answer_failed(worker_data_t *data, int result, const char *task, ans
     }
     /* A closed wire means that it has ended. Everything else means that it is not to be trusted. */
     bool corrupt = result != PLAIT_CLOSED;
-    plait_child_death_t death = bury(data, corrupt ? 0 : PLAIT_PRIM_FOREVER);
+    if (!frame->lost)
+        bury(data, corrupt ? 0 : PLAIT_PRIM_FOREVER);
     answer->outcome = OUTCOME_DIED;
-    write_death(&death, corrupt, task, &answer->message);
+    write_death(&frame->death, corrupt, task, &answer->message);
 }
 
 /* ---- the beginning of a child ---- */
@@ -226,7 +275,9 @@ static int prepare(worker_data_t *data, plait_letter_t *letter, bool last)
 static plait_letter_t setup_of(const pool_core_t *core)
 {
     return (plait_letter_t){.type = REQUEST_SETUP,
-                            .words = {[SETUP_ROOT] = core->setup.root, [SETUP_KEEP] = core->keep},
+                            .words = {[SETUP_ROOT] = core->setup.root,
+                                      [SETUP_KEEP] = core->keep,
+                                      [SETUP_POOL] = plait_sched_id(core->sched)},
                             .blobs[0] = blob_of(&core->setup)};
 }
 
@@ -326,7 +377,7 @@ static bool can_stay(worker_data_t *data)
     const pool_core_t *core = data->core;
     plait_letter_t letter = {.type = REQUEST_LEAVE};
     answer_t answer = {0};
-    if (data->process->kept.key == NULL || data->process->exhausted ||
+    if (data->process->kept.key == NULL || data->process->exhausted || data->process->connected ||
         plait_sched_is_broken(core->sched) || plait_atomic_load_seq_cst(&core->interrupted) ||
         ask_shortly(data, &letter, &answer) != PLAIT_OK)
         return false;
@@ -345,6 +396,9 @@ static void leave(plait_worker_t *worker)
         if (process->alive && !stays)
             dismiss(data);
         visit_end(data);
+        if (process->line != NULL)
+            line_release(process->line);
+        process->line = NULL;
         if (stays)
             process_keep(process, data->core->keep);
         else
@@ -356,47 +410,105 @@ static void leave(plait_worker_t *worker)
 
 /* ---- requests ---- */
 
-/* How many tasks the child may still run. One that may run none is replaced first. */
+/* How many tasks the child may still run. One that may run none is replaced first, unless something in
+ * it waits, or may wait as it ends, for what it has submitted. */
 static uint64_t make_room(worker_data_t *data)
 {
     process_t *process = data->process;
     uint64_t most = data->core->max_tasks == 0 ? UINT64_MAX : data->core->max_tasks;
-    if (process->alive && (process->exhausted || process->served >= most))
+    bool due = process->exhausted || process->served >= most;
+    if (process->alive && due && process->top == NULL &&
+        !(process->connected && line_is_busy(process->line)))
         dismiss(data);
-    return most - process->served;
+    return process->served < most ? most - process->served : 1;
 }
 
-/* A child to ask, and a number for the request; -1 where there can be none any more. */
-static int begin(plait_worker_t *worker, worker_data_t *data, call_t *current)
+/* Puts a request on top of those that wait. */
+static void push(worker_data_t *data, frame_t *frame)
 {
     process_t *process = data->process;
+    frame->items_below = plait_atomic_load_relaxed(&data->items); /* relaxed: this thread's */
+    frame->expired_below = data->items_expired;
+    frame->has_desk = frame->stretch != NULL;
+    for (frame_t *below = process->top; below != NULL; below = below->below)
+        if (below->stretch != NULL && !below->lost)
+            frame->has_desk = false;
+    plait_prim_lock(&data->lock);
+    frame->below = process->top;
+    process->top = frame;
+    plait_prim_unlock(&data->lock);
+}
+
+/* Takes it away again; the one below is set aside still. */
+static void pop(worker_data_t *data, const frame_t *frame)
+{
+    process_t *process = data->process;
+    plait_prim_lock(&data->lock);
+    plait_atomic_store_seq_cst(&data->current, NULL);
+    process->top = frame->below;
+    plait_prim_unlock(&data->lock);
+    if (frame->below != NULL)
+        process->request = frame->below->request;
+    data->items_expired = frame->expired_below;
+    plait_atomic_store_seq_cst(&data->items, frame->items_below);
+}
+
+/* Whether the frame on top, which is current, is to be interrupted and has not been; it counts as
+ * interrupted then. Under the lock. */
+static bool use_mark_of_top(worker_data_t *data, const frame_t *frame)
+{
+    uint32_t marked = 1;
+    return frame->current != items_of(data) &&
+           plait_atomic_cas_seq_cst(&frame->current->interrupted, &marked, MARK_SENT);
+}
+
+/* Has the child interrupt what is current, for a mark that was set before it was. */
+static void interrupt_marked(worker_data_t *data)
+{
+    process_t *process = data->process;
+    frame_t *frame = process->top;
+    plait_prim_lock(&data->lock);
+    bool all = plait_atomic_load_seq_cst(&data->core->interrupted) != 0 ||
+               (frame->current == items_of(data) && is_marked(data, frame->current));
+    if (process->alive && (use_mark_of_top(data, frame) || (all && !frame->struck))) {
+        frame->struck = frame->struck || all;
+        plait_channel_interrupt(&process->child.channel, frame->request);
+    }
+    plait_prim_unlock(&data->lock);
+}
+
+/* Asks for the frame on top, with a number of its own, what there is a child for; -1 where there can
+ * be none any more. */
+static int begin(plait_worker_t *worker, worker_data_t *data)
+{
+    process_t *process = data->process;
+    frame_t *frame = process->top;
+    frame->request = 0;
     if (!process->alive && start(data) < 0) {
         plait_sched_break(plait_worker_sched(worker));
         return -1;
     }
+    frame->lost = false;
     plait_prim_lock(&data->lock);
-    process->request++;
-    plait_atomic_store_seq_cst(&data->current, current);
+    process->request = frame->request = ++process->last;
+    frame->struck = false;
+    plait_atomic_store_seq_cst(&data->current, frame->current);
     plait_prim_unlock(&data->lock);
     /* seq_cst, after it is current: as in begin_call */
-    if (plait_atomic_load_seq_cst(&data->core->interrupted) || is_marked(data, current))
-        interrupt_process(data, &(target_t){0});
+    interrupt_marked(data);
     return 0;
-}
-
-static void end(worker_data_t *data)
-{
-    plait_prim_lock(&data->lock);
-    plait_atomic_store_seq_cst(&data->current, NULL);
-    plait_prim_unlock(&data->lock);
 }
 
 void interrupt_process(worker_data_t *data, const target_t *target)
 {
     process_t *process = data->process;
     plait_prim_lock(&data->lock);
-    if (process->alive && worker_runs(data, target))
-        plait_channel_interrupt(&process->child.channel, process->request);
+    frame_t *frame = process->top;
+    if (process->alive && worker_runs(data, target) &&
+        (target->call == NULL || use_mark_of_top(data, frame))) {
+        frame->struck = frame->struck || target->call == NULL;
+        plait_channel_interrupt(&process->child.channel, frame->request);
+    }
     plait_prim_unlock(&data->lock);
 }
 
@@ -409,6 +521,53 @@ void kill_process(worker_data_t *data, const target_t *target)
     plait_prim_unlock(&data->lock);
 }
 
+/* ---- helping ---- */
+
+/* The frame on top waits: nobody interrupts it from here on, and what the child has not yet been
+ * interrupted by is taken back. */
+static void set_aside(worker_data_t *data, frame_t *frame)
+{
+    process_t *process = data->process;
+    plait_prim_lock(&data->lock);
+    plait_atomic_store_seq_cst(&data->current, NULL);
+    if (plait_channel_use_interrupt(&process->child.channel, frame->request)) {
+        frame->struck = false;
+        if (frame->current != items_of(data))
+            plait_atomic_store_seq_cst(&frame->current->interrupted, 1);
+    }
+    plait_prim_unlock(&data->lock);
+}
+
+static void make_current(worker_data_t *data, const frame_t *frame)
+{
+    plait_prim_lock(&data->lock);
+    plait_atomic_store_seq_cst(&data->current, frame->current);
+    plait_prim_unlock(&data->lock);
+    interrupt_marked(data);
+}
+
+/* A call of the child waits: the proxy runs something else there, if there is anything. PLAIT_CLOSED
+ * where the child has ended meanwhile: that is another one now, if there is one. */
+static int help(worker_data_t *data, bool own)
+{
+    process_t *process = data->process;
+    frame_t *frame = process->top;
+    plait_letter_t letter = {.type = REQUEST_HELPED};
+    if (frame != NULL && frame->request != 0) { /* not where a child starts or ends */
+        set_aside(data, frame);
+        letter.words[HELPED_STEPPED] = plait_worker_help(plait_worker_current(), own);
+        if (frame->lost)
+            return PLAIT_CLOSED;
+        make_current(data, frame);
+    }
+    if (process->connected) /* what has just been run it should not wait for any more */
+        letter.words[HELPED_RESULTS] = line_flush(process->line);
+    letter.number = process->request;
+    return send(process, &letter);
+}
+
+/* ---- calls ---- */
+
 /* The function's part of a request. */
 static void put_function(process_t *process, const shipment_t *shipment, plait_letter_t *letter)
 {
@@ -420,7 +579,7 @@ static void put_function(process_t *process, const shipment_t *shipment, plait_l
         return;
     letter->words[CALL_FLAGS] |= FLAG_FUNCTION;
     letter->blobs[0] = blob_of(&shipment->message);
-    if (process->known.count >= PROCESS_FUNCTIONS) {
+    if (process->known.count >= PROCESS_FUNCTIONS && process->top->below == NULL) {
         letter->words[CALL_FLAGS] |= FLAG_FORGET;
         table_clear(&process->known);
     }
@@ -431,7 +590,8 @@ static void note_flags(worker_data_t *data, const shipment_t *shipment, uint64_t
     process_t *process = data->process;
     uint64_t known;
     process->exhausted = data->core->replaces && (flags & FLAG_EXHAUSTED);
-    if ((flags & FLAG_KNOWN) && !table_get(&process->known, shipment->id, &known))
+    if ((flags & FLAG_KNOWN) && process->known.count < PROCESS_FUNCTIONS &&
+        !table_get(&process->known, shipment->id, &known))
         table_add(&process->known, shipment->id, 1); /* without memory it is sent again */
 }
 
@@ -479,8 +639,9 @@ static int ask(worker_data_t *data, call_t *call)
 static bool may_begin_again(worker_data_t *data, int result, unsigned *attempts)
 {
     process_t *process = data->process;
-    if (result != PLAIT_CLOSED || ++*attempts > ATTEMPTS ||
-        plait_atomic_load_seq_cst(&process->child.channel.shared->begun) == process->request)
+    /* What lies above others has a greater number than they. */
+    if (result != PLAIT_CLOSED || process->top->lost || ++*attempts > ATTEMPTS ||
+        plait_atomic_load_seq_cst(&process->child.channel.shared->begun) >= process->request)
         return false;
     bury(data, PLAIT_PRIM_FOREVER);
     return true;
@@ -494,7 +655,8 @@ static bool may_retry(worker_data_t *data, call_t *current, int result, uint32_t
         plait_atomic_load_seq_cst(&data->core->interrupted))
         return false;
     --*retries;
-    bury(data, result == PLAIT_CLOSED ? PLAIT_PRIM_FOREVER : 0);
+    if (!data->process->top->lost)
+        bury(data, result == PLAIT_CLOSED ? PLAIT_PRIM_FOREVER : 0);
     return true;
 }
 
@@ -502,20 +664,24 @@ static void run(plait_worker_t *worker, plait_task_t *task)
 {
     worker_data_t *data = plait_worker_data(worker);
     call_t *call = (call_t *)task;
+    frame_t frame = {.current = call};
     unsigned attempts = 0;
     int result = PLAIT_OK;
+    bool begun;
     make_room(data);
+    push(data, &frame);
     do {
-        if (begin(worker, data, call) < 0) {
+        begun = begin(worker, data) == 0;
+        if (!begun) {
             answer_broken(data->core, &call->answer);
             break;
         }
         result = ask(data, call);
     } while (result != PLAIT_OK && (may_begin_again(data, result, &attempts) ||
                                     may_retry(data, call, result, &call->retries)));
-    if (data->process->alive && result != PLAIT_OK)
+    if (begun && result != PLAIT_OK)
         answer_failed(data, result, call->flat.function->name, &call->answer);
-    end(data);
+    pop(data, &frame);
     data->process->served++;
     call_drop_arguments(call);
     if (call->deadline != NULL)
@@ -556,8 +722,8 @@ static int send_items(process_t *process, stretch_t *stretch)
         process->items_stream = job->stream->id;
         process->items_first = job->first;
     }
-    /* the child begins with an empty desk */
-    plait_atomic_store_seq_cst(&process->child.channel.shared->finished, stretch->next);
+    if (process->top->has_desk) /* the child begins with an empty one */
+        plait_atomic_store_seq_cst(&process->child.channel.shared->finished, stretch->next);
     int result = send_context(process, job->context, &letter);
     return result == PLAIT_OK ? send(process, &letter) : result;
 }
@@ -625,9 +791,10 @@ static bool may_retry_item(worker_data_t *data, stretch_t *stretch, int result)
 static bool items_failed(worker_data_t *data, stretch_t *stretch, int result)
 {
     answer_t failed = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
-    if (result == PLAIT_CLOSED)
+    frame_t *frame = data->process->top;
+    if (result == PLAIT_CLOSED && frame->has_desk && !frame->lost)
         save_desk(data->process, stretch);
-    if (result == PLAIT_NOMEM || stretch->next == stretch->high)
+    if ((result == PLAIT_NOMEM || stretch->next == stretch->high) && !frame->lost)
         bury(data, 0); /* what it still sends has no place here; or it ended when all was done */
     if (stretch->next == stretch->high)
         return false;
@@ -642,14 +809,19 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t lo
 {
     worker_data_t *data = plait_worker_data(worker);
     uint64_t most = make_room(data);
+    frame_t frame = {.current = items_of(data)};
     stretch_t stretch = {(map_job_t *)base, low, high - low > most ? low + most : high,
                          .retried = UINT64_MAX};
     unsigned attempts = 0;
     int result = PLAIT_EMPTY;
+    frame.stretch = &stretch;
+    push(data, &frame);
+    if (!frame.has_desk) /* nothing that it has finished is to be found in the child alone */
+        stretch.high = low + 1;
     data->items_expired = &stretch.job->stream->expired;
     plait_atomic_store_seq_cst(&data->items, stretch.job->stream->id);
     do {
-        if (begin(worker, data, items_of(data)) < 0) {
+        if (begin(worker, data) < 0) {
             answer_t broken = {.message.root = plait_flat_const(PLAIT_FLAT_NONE)};
             answer_broken(data->core, &broken);
             push_grain(&stretch, stretch.next + 1, &broken);
@@ -660,7 +832,7 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *base, uint64_t lo
             result = take_grain(data, &stretch);
     } while (result != PLAIT_EMPTY &&
              (may_begin_again(data, result, &attempts) || items_failed(data, &stretch, result)));
-    end(data);
+    pop(data, &frame);
     data->process->served += stretch.next - low;
     return stretch.next - low;
 }

@@ -1,9 +1,9 @@
-/* channel: what a parent and one child process share: two rings, a word to interrupt by, and a desk
- * on which the child prepares what must survive it.
+/* channel: what a parent and one child process share: three rings, a word to interrupt by, another to
+ * be told something by, and a desk on which the child prepares what must survive it.
  *
  * One map of memory with fixed-width fields and offsets that follow from constants; magic, version
- * and size come first and are checked by the child. A pair of sockets goes with it, for descriptors:
- * the map's own, which the child gets first, and those of blocks. Each child has a channel of its own,
+ * and size come first and are checked by the child. Two pairs of sockets go with it, for descriptors:
+ * the map's own and the second socket, which the child gets first, and those of blocks. Each child has a channel of its own,
  * so that one that dies, or writes nonsense, can spoil nobody else's.
  * Design: docs/design/process.md
  */
@@ -13,7 +13,7 @@
 #include "core/ring.h"
 
 #define PLAIT_CHANNEL_MAGIC UINT32_C(0x6e616863) /* "chan" */
-#define PLAIT_CHANNEL_VERSION 2
+#define PLAIT_CHANNEL_VERSION 3
 
 #define PLAIT_CHANNEL_RING ((uint64_t)1 << 18) /* bytes, in each direction */
 #define PLAIT_CHANNEL_DESK ((uint64_t)1 << 20)
@@ -25,11 +25,14 @@ typedef struct plait_channel_shared {
     uint64_t size; /* of the whole map */
     int32_t parent;
     uint32_t reserved;
-    /* written by the parent: the number of the request to be interrupted, then a wait word that
-     * grows by 1 each time */
+    /* the number of the request to be interrupted, which the parent writes and whoever uses it up
+     * sets to 0; then a wait word of the parent's that grows by 1 each time */
     PLAIT_ATOMIC(uint64_t) interrupted;
     PLAIT_ATOMIC(uint32_t) bell;
-    char pad0[PLAIT_PRIM_CACHE_LINE - 36];
+    /* written by the parent: what it has last told, and how often it has, a wait word */
+    PLAIT_ATOMIC(uint32_t) told_count;
+    PLAIT_ATOMIC(uint64_t) told;
+    char pad0[PLAIT_PRIM_CACHE_LINE - 48];
     /* written by the child: the last request that it has begun; how much of the present one is
      * finished, in units of its user's, and how many bytes of it lie on the desk */
     PLAIT_ATOMIC(uint64_t) begun;
@@ -38,9 +41,10 @@ typedef struct plait_channel_shared {
     char pad1[PLAIT_PRIM_CACHE_LINE - 24];
     plait_ring_shared_t requests; /* to the child */
     plait_ring_shared_t replies;  /* to the parent */
+    plait_ring_shared_t results;  /* to the child: of what it has submitted itself */
 } plait_channel_shared_t;
 
-_Static_assert(sizeof(plait_channel_shared_t) == 6 * PLAIT_PRIM_CACHE_LINE, "no holes");
+_Static_assert(sizeof(plait_channel_shared_t) == 8 * PLAIT_PRIM_CACHE_LINE, "no holes");
 
 /* One side's view. */
 typedef struct plait_channel {
@@ -48,9 +52,12 @@ typedef struct plait_channel {
     plait_channel_shared_t *shared;
     plait_ring_t requests;
     plait_ring_t replies;
+    plait_ring_t results;
     unsigned char *desk; /* PLAIT_CHANNEL_DESK bytes */
-    int socket;          /* this side's end of what blocks travel over */
-    int other_socket;    /* the child's, in the parent, until the child has it; else -1 */
+    int socket;          /* this side's end of what blocks travel over, with requests and replies */
+    int results_socket;  /* likewise with results */
+    int other_socket,
+        other_results_socket; /* the child's, in the parent, until it has them; else -1 */
 } plait_channel_t;
 
 /* The parent: a channel of its own memory; PLAIT_OK, or PLAIT_NOMEM or PLAIT_SYSTEM. Owner: the
@@ -70,8 +77,22 @@ void plait_channel_close(plait_channel_t *channel);
 /* Any thread of the parent: asks for the request with this number to be interrupted. */
 void plait_channel_interrupt(plait_channel_t *channel, uint64_t number);
 
-/* The child: the number of the request that was last to be interrupted; 0 for none. */
+/* The child: the number of the request that is to be interrupted; 0 for none. */
 uint64_t plait_channel_interrupted(plait_channel_t *channel);
+
+/* The child, to interrupt the request with this number, or the parent, to take that back: whether it
+ * was to be interrupted and nobody else was first. */
+bool plait_channel_use_interrupt(plait_channel_t *channel, uint64_t number);
+
+/* The child: it could not, after all, and it is to be interrupted still. */
+void plait_channel_put_interrupt_back(plait_channel_t *channel, uint64_t number);
+
+/* The parent, one thread at a time: tells something. */
+void plait_channel_tell(plait_channel_t *channel, uint64_t told);
+
+/* The child, one thread at a time: what it has been told since `seen` was read. Blocks until
+ * then. */
+uint64_t plait_channel_await_told(plait_channel_t *channel, uint32_t seen);
 
 /* One thread of the child: blocks until a request is to be interrupted since `seen` was read. */
 void plait_channel_await_interrupt(plait_channel_t *channel, uint32_t *seen);

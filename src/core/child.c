@@ -42,6 +42,7 @@ static void watch(void *argument)
     child->death.end = plait_prim_child_reap(&child->process, &child->death.number);
     plait_ring_abandon(&child->channel.requests);
     plait_ring_abandon(&child->channel.replies);
+    plait_ring_abandon(&child->channel.results);
 }
 
 int plait_child_start(plait_child_t *child, const char *program, const char *const *arguments,

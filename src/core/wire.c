@@ -22,7 +22,7 @@ typedef struct opening {
 
 #define HAS_MESSAGE (UINT32_C(1) << 31)
 
-_Static_assert(sizeof(opening_t) == 80, "blobs are aligned");
+_Static_assert(sizeof(opening_t) == 96, "blobs are aligned");
 _Static_assert(PLAIT_LETTER_BLOBS *PLAIT_BUNDLE_MAX <= PLAIT_PRIM_DESCRIPTORS_MAX, "one message");
 
 static size_t aligned(size_t size)
@@ -307,10 +307,15 @@ int plait_wire_receive_spsc(plait_ring_t *ring, int socket, bool copy, int64_t d
     return result;
 }
 
-void plait_wire_finish_spsc(plait_ring_t *ring, plait_letter_t *letter)
+void plait_wire_leave_ring_spsc(plait_ring_t *ring, plait_letter_t *letter)
 {
     if (letter->opened)
         plait_ring_consume_spsc(ring);
     letter->opened = false;
+}
+
+void plait_wire_finish_spsc(plait_ring_t *ring, plait_letter_t *letter)
+{
+    plait_wire_leave_ring_spsc(ring, letter);
     drop_blobs(letter);
 }

@@ -11,7 +11,7 @@
 #include "core/block.h"
 #include "core/ring.h"
 
-enum { PLAIT_LETTER_WORDS = 6, PLAIT_LETTER_BLOBS = 2 };
+enum { PLAIT_LETTER_WORDS = 8, PLAIT_LETTER_BLOBS = 2 };
 
 /* A receiver asks for memory on its peer's word, so there is a bound on that. */
 #define PLAIT_BLOB_MAX (UINT64_C(1) << 38)
@@ -45,6 +45,10 @@ int plait_wire_send_spsc(plait_ring_t *ring, int socket, const plait_letter_t *l
  * before anything was received. */
 int plait_wire_receive_spsc(plait_ring_t *ring, int socket, bool copy, int64_t deadline,
                             plait_letter_t *letter);
+
+/* The consumer, before plait_wire_finish_spsc: gives the record back, so that the next one can be
+ * received while this one's other blobs are still in use. Those that lie in the ring are gone. */
+void plait_wire_leave_ring_spsc(plait_ring_t *ring, plait_letter_t *letter);
 
 /* The consumer, once after each PLAIT_OK: gives back what is left of the letter. */
 void plait_wire_finish_spsc(plait_ring_t *ring, plait_letter_t *letter);

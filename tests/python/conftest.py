@@ -27,14 +27,6 @@ def kind(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
-@pytest.fixture
-def nesting_kind(kind: str) -> str:
-    """Every kind whose tasks can use their own pool."""
-    if kind == "process":
-        pytest.skip("a pool does not travel to another process: see test_process.py")
-    return kind
-
-
 @pytest.fixture(scope="module")
 def pool(kind: str) -> Iterator[plait.Pool]:
     """Two workers for a whole module: whatever a test does to them, they go on working."""

@@ -202,14 +202,14 @@ def test_many_in_one_loop(alive):
     assert run(main()) == [[2 * n for n in range(count)] for count in range(40)]
 
 
-def test_inside_a_task_of_its_own_pool(nesting_kind):
+def test_inside_a_task_of_its_own_pool(kind):
     async def total(pool):
         return sum([n async for n in pool.amap(abs, range(-1000, 0))])
 
     def task(pool):
         return asyncio.run(total(pool))
 
-    with plait.Pool(1, kind=nesting_kind) as pool:
+    with plait.Pool(1, kind=kind) as pool:
         assert pool.submit(task, pool).result(LONG) == sum(range(1, 1001))
 
 

@@ -258,8 +258,8 @@ def test_a_worker_meddles_with_its_interpreter(alive):
     assert alive.submit(lambda: [jobs.Holder(1)]).result(LONG)[0].held == 1
 
 
-def test_a_task_that_shuts_its_own_pool_down(nesting_kind):
-    pool = plait.Pool(2, kind=nesting_kind)
+def test_a_task_that_shuts_its_own_pool_down(kind):
+    pool = plait.Pool(2, kind=kind)
     assert pool.submit(lambda: pool.shutdown() or "done").result(LONG) == "done"
     with pytest.raises(RuntimeError, match="shutdown"):
         pool.submit(jobs.double, 1)

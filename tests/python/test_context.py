@@ -108,7 +108,6 @@ def test_tasks_of_tasks(kind):
     with plait.Pool(1, kind=kind) as pool:
 
         def outer(own):
-            own = own or plait.Pool(1, kind=kind)
             before = own.submit(jobs.request).result(60)
             jobs.REQUEST.set("of the task")
             waiting = [own.submit(jobs.request), own.submit(jobs.set_request, "of its task")]
@@ -116,7 +115,7 @@ def test_tasks_of_tasks(kind):
             return before, [future.result(60) for future in waiting], jobs.request(), inside
 
         jobs.REQUEST.set("outside")
-        assert pool.submit(outer, None if kind == "process" else pool).result(60) == (
+        assert pool.submit(outer, pool).result(60) == (
             "outside",
             ["of the task", "of the task"],
             "of the task",

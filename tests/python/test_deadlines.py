@@ -184,7 +184,7 @@ def test_who_waits_or_watches_is_told(one, gate):
     held.result(LONG)
 
 
-def test_a_call_that_waits_for_its_own_pool_is_stopped(nesting_kind):
+def test_a_call_that_waits_for_its_own_pool_is_stopped(kind):
     def parent(pool):  # its worker may run the child meanwhile: then it hears afterwards
         return pool.submit(time.sleep, 10 * SOON).result(LONG)
 
@@ -194,7 +194,7 @@ def test_a_call_that_waits_for_its_own_pool_is_stopped(nesting_kind):
         except plait.DeadlineExceeded as error:
             return str(error)
 
-    with plait.Pool(2, kind=nesting_kind) as pool:
+    with plait.Pool(2, kind=kind) as pool:
         future = pool.options(deadline=5 * SOON).submit(parent, pool)
         exceeded(future)
         assert "while it ran" in pool.submit(hold, pool).result(LONG)
@@ -210,11 +210,11 @@ def test_a_call_that_waits_for_another_pool_is_stopped(one, kind):
     )
 
 
-def test_a_view_in_a_worker_has_its_deadline(nesting_kind):
+def test_a_view_in_a_worker_has_its_deadline(kind):
     def child(view):
         return view.deadline, view.priority, view.submit(jobs.spin).exception(LONG)
 
-    with plait.Pool(2, kind=nesting_kind) as pool:
+    with plait.Pool(2, kind=kind) as pool:
         view = pool.options(priority=1, deadline=SOON)
         deadline, priority, error = pool.submit(child, view).result(LONG)
     assert (deadline, priority, type(error)) == (SOON, 1, plait.DeadlineExceeded)
@@ -346,7 +346,7 @@ def test_items_that_wait_for_another_pool_are_stopped(one, kind):
     drawn(one.options(deadline=5 * SOON).map(parent, [kind] * 3))
 
 
-def test_items_that_wait_for_their_own_pool_are_stopped(nesting_kind):
+def test_items_that_wait_for_their_own_pool_are_stopped(kind):
     def parent(n):
         try:
             pool.submit(time.sleep, 10 * SOON).result(LONG)
@@ -358,7 +358,7 @@ def test_items_that_wait_for_their_own_pool_are_stopped(nesting_kind):
                 os._exit(9)  # the second one
             raise
 
-    with plait.Pool(2, kind=nesting_kind) as pool:
+    with plait.Pool(2, kind=kind) as pool:
         drawn(pool.options(deadline=5 * SOON).map(parent, range(5)))
         assert pool.submit(abs, -1).result(LONG) == 1
 

@@ -647,16 +647,16 @@ def test_pools_that_go_when_others_go(kind):
     assert helpers.settles(ended), (held, Holdings.now())
 
 
-def test_a_worker_that_ends_while_it_watches_a_call_of_another_pool(nesting_kind):
+def test_a_worker_that_ends_while_it_watches_a_call_of_another_pool(kind):
     """Its callbacks are called first."""
 
     def watch(pool, path):
         pool.submit(time.sleep, 0.3).add_done_callback(lambda _: open(path, "x").close())
 
-    with plait.Pool(1, kind=nesting_kind) as outer, tempfile.TemporaryDirectory() as folder:
+    with plait.Pool(1, kind=kind) as outer, tempfile.TemporaryDirectory() as folder:
         outer.submit(jobs.double, 1).result(LONG)
         for number in range(3):
             path = Path(folder, str(number))
-            with plait.Pool(1, kind=nesting_kind) as pool:
+            with plait.Pool(1, kind=kind) as pool:
                 pool.submit(watch, outer, os.fspath(path)).result(LONG)
-            assert nesting_kind == "thread" or path.exists()
+            assert kind == "thread" or path.exists()

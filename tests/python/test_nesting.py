@@ -36,33 +36,33 @@ def spin():
 
 
 @pytest.mark.parametrize("workers", [1, 2, 4])
-def test_recursion_ends_on_any_number_of_workers(nesting_kind, workers):
-    with plait.Pool(workers, kind=nesting_kind) as pool:
+def test_recursion_ends_on_any_number_of_workers(kind, workers):
+    with plait.Pool(workers, kind=kind) as pool:
         assert pool.submit(fibonacci, 12, pool).result(LONG) == 144
         numbers = [random.Random(7).randrange(1000) for _ in range(800)]
         assert pool.submit(quicksort, numbers, pool).result(LONG) == sorted(numbers)
 
 
-def test_a_task_maps_over_its_own_pool(nesting_kind):
+def test_a_task_maps_over_its_own_pool(kind):
     def total(pool):
         return sum(pool.map(lambda n: n * n, range(1000)))
 
-    with plait.Pool(1, kind=nesting_kind) as pool:
+    with plait.Pool(1, kind=kind) as pool:
         assert pool.submit(total, pool).result(LONG) == sum(n * n for n in range(1000))
 
 
-def test_a_closure_carries_its_pool(nesting_kind):
-    with plait.Pool(1, kind=nesting_kind) as pool:
+def test_a_closure_carries_its_pool(kind):
+    with plait.Pool(1, kind=kind) as pool:
         assert pool.submit(lambda: pool.submit(abs, -3).result(LONG) + 1).result(LONG) == 4
         inside = pool.submit(lambda: (pool.kind, pool.max_workers, pool.reason)).result(LONG)
-        assert inside == (nesting_kind, 1, pool.reason)
+        assert inside == (kind, 1, pool.reason)
 
 
-def test_a_nested_call_that_fails_fails_its_parent(nesting_kind):
+def test_a_nested_call_that_fails_fails_its_parent(kind):
     def parent(pool):
         return pool.submit(lambda: 1 // 0).result(LONG)
 
-    with plait.Pool(1, kind=nesting_kind) as pool:
+    with plait.Pool(1, kind=kind) as pool:
         with pytest.raises(ZeroDivisionError):
             pool.submit(parent, pool).result(LONG)
         assert pool.submit(abs, -1).result(LONG) == 1
@@ -87,8 +87,8 @@ def wait_for_other(how, gate, other):
 
 
 @pytest.mark.parametrize(("how", "result"), [("submit", 32), ("map", 6)])
-def test_calls_of_two_pools_that_wait_for_each_other(nesting_kind, gate, how, result):
-    with plait.Pool(1, kind=nesting_kind) as one, plait.Pool(1, kind=nesting_kind) as two:
+def test_calls_of_two_pools_that_wait_for_each_other(kind, gate, how, result):
+    with plait.Pool(1, kind=kind) as one, plait.Pool(1, kind=kind) as two:
         futures = [
             pool.submit(wait_for_other, how, gate.wait, other)
             for pool, other in [(one, two), (two, one)]
@@ -156,11 +156,11 @@ def test_an_interrupt_hits_no_other_call(kind):
     assert hit > 0
 
 
-def test_a_call_that_waits_for_another_is_interrupted(nesting_kind):
+def test_a_call_that_waits_for_another_is_interrupted(kind):
     def parent(pool):
         return pool.submit(time.sleep, 2).result(LONG)
 
-    with plait.Pool(2, kind=nesting_kind) as pool:
+    with plait.Pool(2, kind=kind) as pool:
         future = pool.submit(parent, pool)
         while not future.running():
             time.sleep(0.001)
@@ -253,7 +253,7 @@ def harass(future, rng):
         return count, None
 
 
-def test_an_interrupt_is_raised_once(nesting_kind):
+def test_an_interrupt_is_raised_once(kind):
     """In a call that runs, waits or helps, and that goes on afterwards."""
 
     def parent(pool, enough):
@@ -268,7 +268,7 @@ def test_an_interrupt_is_raised_once(nesting_kind):
         return seen
 
     rng, ended = random.Random(5), 0
-    with plait.Pool(1, kind=nesting_kind) as pool:
+    with plait.Pool(1, kind=kind) as pool:
         for _ in range(20):
             count, seen = harass(pool.submit(parent, pool, 5), rng)
             assert seen in (None, 5)
@@ -278,7 +278,7 @@ def test_an_interrupt_is_raised_once(nesting_kind):
     assert ended > 0
 
 
-def test_an_interrupt_of_a_call_that_waits_hits_none_that_runs_meanwhile(nesting_kind):
+def test_an_interrupt_of_a_call_that_waits_hits_none_that_runs_meanwhile(kind):
     def child():
         try:
             for _ in range(300):
@@ -301,7 +301,7 @@ def test_an_interrupt_of_a_call_that_waits_hits_none_that_runs_meanwhile(nesting
         return ends
 
     rng, ended = random.Random(6), 0
-    with plait.Pool(1, kind=nesting_kind) as pool:
+    with plait.Pool(1, kind=kind) as pool:
         for _ in range(20):
             _, ends = harass(pool.submit(parent, pool, 400), rng)
             assert ends in (None, {"whole"})

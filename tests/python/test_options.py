@@ -54,14 +54,14 @@ def test_a_running_map_gives_way(kind):
     assert rest == list(range(1, 100))
 
 
-def test_nested_calls_of_any_priority_end(nesting_kind):
+def test_nested_calls_of_any_priority_end(kind):
     def fibonacci(n, pool):
         if n < 2:
             return n
         ahead = pool.options(priority=n % 5 - 2).submit(fibonacci, n - 1, pool)
         return fibonacci(n - 2, pool) + ahead.result(LONG)
 
-    with plait.Pool(1, kind=nesting_kind) as pool:
+    with plait.Pool(1, kind=kind) as pool:
         assert pool.submit(fibonacci, 12, pool).result(LONG) == 144
 
 
@@ -102,11 +102,11 @@ def test_a_view_serves_an_event_loop(pool):
     asyncio.run(main())
 
 
-def test_a_view_travels(nesting_kind):
+def test_a_view_travels(kind):
     def ask(view):
         return view.priority, view.submit(abs, -1).result(LONG)
 
-    with plait.Pool(1, kind=nesting_kind) as pool:
+    with plait.Pool(1, kind=kind) as pool:
         assert pool.submit(ask, pool.options(priority=1)).result(LONG) == (1, 1)
 
 

@@ -194,11 +194,6 @@ def test_a_child_has_no_files_of_its_parent(pool, tmp_path):
     assert not any("secret" in name for name in held)
 
 
-def test_a_pool_does_not_travel_to_another_process(pool):
-    with pytest.raises(RuntimeError, match="make one there"):
-        pool.submit(jobs.same, pool).result(LONG)
-
-
 # ---- what is left ----
 
 

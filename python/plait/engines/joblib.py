@@ -287,11 +287,6 @@ class _Call:
 # ---- the backend ----
 
 
-def _in_child() -> bool:
-    """Whether this runs a task in a process of its own, where its pool cannot be used."""
-    return here.nest is not None and here.nest[0][1] != os.getpid()
-
-
 class PlaitBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc]
     """joblib's parallel backend "plait".
 
@@ -300,7 +295,7 @@ class PlaitBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
 
     Calls of Parallel inside a task run in the same pool: whoever waits there runs other tasks, so
     any depth of them ends, and no further worker is started. Asked for a generator inside a task,
-    joblib runs the items one by one as they are taken; in a process it does so with all calls.
+    joblib runs the items one by one as they are taken.
     """
 
     supports_return_generator = True
@@ -332,7 +327,7 @@ class PlaitBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         """How many workers n_jobs stands for; inside a task at most as many as there are."""
         if n_jobs == 0:
             raise ValueError("n_jobs == 0 in Parallel has no meaning")
-        if n_jobs is None or _in_child():
+        if n_jobs is None:
             return 1
         nest = self._own_nest()
         most: int = cpu_count() if nest is None else nest[0][4]

@@ -281,12 +281,8 @@ def test_nested_calls_run_in_the_same_pool(on, kind):
 
     with on(2):
         backends, found = zip(*Parallel()(delayed(inside)() for _ in range(4)), strict=True)
-    if kind == "process":  # which has no pool to run them in: it runs them itself
-        assert set(backends) == {(kind, 1, 1)}
-        assert all(len(set(places)) == 1 for places in found)
-    else:
-        assert set(backends) == {(kind, 1, 2)}
-        assert 1 <= len({place for places in found for place in places}) <= 2
+    assert set(backends) == {(kind, 1, 2)}
+    assert 1 <= len({place for places in found for place in places}) <= 2
 
 
 def test_nested_calls_by_default_run_one_by_one(on):
@@ -316,7 +312,6 @@ def test_an_error_of_a_nested_call(on):
         assert squares(3) == [0, 1, 4]
 
 
-@pytest.mark.usefixtures("nesting_kind")  # one by one they have no timeout, says joblib
 def test_a_timeout_of_a_nested_call(on):
     def inside():
         try:

@@ -31,7 +31,8 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kind", choices=helpers.kinds_here(), default="thread")
+    parser.add_argument("--kind", choices=[*helpers.kinds_here(), "process"])
+    parser.set_defaults(kind="thread")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None, help="random, and told, without")
     parser.add_argument("--threads", type=int, default=4, help="that use pools at once")
