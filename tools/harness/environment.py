@@ -129,11 +129,12 @@ class Environment:
         self.ensure_base()
         name = self.interpreter.name
         key = _digest(f"{self.key} {list(distributions)}")
-        folder = cache_root() / "packages" / f"{name}-{key}"
-        with locked(folder.with_name(f"{folder.name}.lock"), f"the packages of {name}"):
-            if not _is_complete(folder):
+        place = cache_root() / "packages" / f"{name}-{key}"
+        folder = place / "site-packages"  # by which installed packages are known
+        with locked(place.with_name(f"{place.name}.lock"), f"the packages of {name}"):
+            if not _is_complete(place):
                 say(f"{name}: installing packages")
-                shutil.rmtree(folder, ignore_errors=True)
+                shutil.rmtree(place, ignore_errors=True)
                 options = ["--only-binary", ":all:", "--upgrade", "--target", os.fspath(folder)]
                 try:
                     self._pip_install([*options, *distributions])
@@ -142,7 +143,7 @@ class Environment:
                     for distribution in distributions:
                         with contextlib.suppress(Failure):
                             self._pip_install([*options, distribution])
-                (folder / ".complete").touch()
+                (place / ".complete").touch()
         return folder
 
     # Making the environment with the dependencies
