@@ -97,8 +97,8 @@ def auto_kind() -> str:
 HAS_NUMPY = importlib.util.find_spec("numpy") is not None
 
 
-def forget_interpreters() -> None:
-    """Ends those that plait keeps for later pools."""
+def forget_kept() -> None:
+    """Ends what plait keeps for later pools."""
     binding._end_kept(False)
 
 

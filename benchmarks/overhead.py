@@ -199,7 +199,7 @@ def _start(
     def trial(contestant: Contestant) -> Trial:
         def measure() -> float:
             pool = None
-            who.forget_interpreters()
+            who.forget_kept()
             if again:
                 pool = contestant.open(WORKERS)
                 until(pool, contestant)
