@@ -15,8 +15,8 @@
 /* How many children in a row may die before they begin what they are asked. */
 #define ATTEMPTS 3
 
-/* How many may be killed before they are ready. */
-#define ATTEMPTS_TO_START 10
+/* How many in a row may be killed before they are ready: so many take seconds. */
+#define ATTEMPTS_TO_START 100
 
 /* See receive; in ns. */
 #define LOOK INT64_C(1000000000)

@@ -10,6 +10,7 @@ import os
 import pickle
 import random
 import signal
+import sys
 import time
 from pathlib import Path
 
@@ -270,6 +271,16 @@ def test_a_child_that_scribbles_over_its_channel(pool, share):
                 assert pool.submit(jobs.double, 4).result(LONG) == 8
             except (plait.WorkerDied, ValueError):
                 continue
+
+
+def test_processes_that_are_all_killed_while_they_start(tmp_path, monkeypatch):
+    program = tmp_path / "python"
+    program.write_text("#!/bin/sh\nkill -9 $$\n")
+    program.chmod(0o700)
+    monkeypatch.setattr(sys, "executable", os.fspath(program))
+    told = "killed by signal 9 while it started"
+    with plait.Pool(1, kind="process") as pool, pytest.raises(plait.BrokenPool, match=told):
+        pool.submit(abs, -1).result(LONG)
 
 
 # ---- chaos ----
