@@ -360,8 +360,14 @@ static inline bool deferred_suits(const decoder_t *decoder)
 /* Steals the argument, and frees it now or later. */
 void deferred_add(worker_data_t *data, PyObject *argument);
 
-/* Frees what was added; between two tasks, so that nobody waits for it. */
-void deferred_free(worker_data_t *data);
+void deferred_free_added(worker_data_t *data);
+
+/* Frees what was added, if anything; between two tasks, so that nobody waits for it. */
+static inline void deferred_free(worker_data_t *data)
+{
+    if (data->deferred.count > 0)
+        deferred_free_added(data);
+}
 
 /* Frees all. */
 void deferred_end(worker_data_t *data);

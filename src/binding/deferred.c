@@ -59,7 +59,7 @@ static void let_go(PyObject **objects, unsigned count)
         Py_DECREF(objects[--count]);
 }
 
-void deferred_free(worker_data_t *data)
+void deferred_free_added(worker_data_t *data)
 {
     deferred_t *deferred = &data->deferred;
     PyObject *kept[DEFERRED_KEPT];

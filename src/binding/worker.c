@@ -430,7 +430,7 @@ static void rest(plait_worker_t *worker)
     worker_data_t *data = plait_worker_data(worker);
     if (data->core->kind == KIND_THREAD)
         take_turns(worker, data);
-    else if (data->deferred.count > 0)
+    else
         deferred_free(data);
 }
 
