@@ -216,14 +216,17 @@ class Pool(_plait.PoolBase, Calls):
 
         cancel_futures: cancel what no worker has begun. May be called more than once.
         """
-        beside = self._beside and self._beside.end()
-        self._close(cancel_futures)
-        if beside:
-            beside._close(cancel_futures)
+        pools = self._closing()
+        for pool in pools:
+            pool._close(cancel_futures)
         if wait:
-            self._join()
-            if beside:
-                beside._join()
+            for pool in pools:
+                pool._join()
+
+    def _closing(self) -> list["Pool"]:
+        """This pool and the one beside it, if there is one; none will be made from here on."""
+        beside = self._beside.end() if self._beside else None
+        return [self] if beside is None else [self, beside]
 
     def __exit__(self, exc_type: Any, exc_val: Any, exc_tb: Any) -> None:
         if exc_type is not None and issubclass(exc_type, _STOPS):
@@ -239,9 +242,7 @@ class Pool(_plait.PoolBase, Calls):
         """After Ctrl-C, or in a call that is interrupted: nobody wants the queue to be worked off,
         nor what runs to be waited for.
         """
-        pools = [self]
-        if self._beside and (beside := self._beside.end()):
-            pools.append(beside)
+        pools = self._closing()
         for pool in pools:
             pool._close(True)
         for pool in pools:

@@ -323,21 +323,27 @@ PyObject *raise_submit_error(module_state *state, pool_object *pool, int code)
     return raise_core_error(code, "submitting a task (no thread could be started)");
 }
 
-/* Submits, under options if they are not NULL, to the pool that `_elsewhere` gives for the function. */
+/* Calls the method of the pool that `_elsewhere` gives for the function. */
+static PyObject *call_elsewhere(PyObject *pool, PyObject *function, const char *name,
+                                PyObject *const *args, size_t count, PyObject *names)
+{
+    PyObject *other = PyObject_CallMethod(pool, "_elsewhere", "O", function), *result = NULL;
+    PyObject *method = other == NULL ? NULL : PyObject_GetAttrString(other, name);
+    if (method != NULL)
+        result = PyObject_Vectorcall(method, args, count, names);
+    Py_XDECREF(method);
+    Py_XDECREF(other);
+    return result;
+}
+
+/* Submits elsewhere. `options`, if not NULL, stand before the function in the same array. */
 static PyObject *submit_elsewhere(pool_object *self, PyObject *options, PyObject *const *args,
                                   Py_ssize_t count, PyObject *names)
 {
-    PyObject *other = PyObject_CallMethod((PyObject *)self, "_elsewhere", "O", args[0]);
-    PyObject *submit =
-        other == NULL ? NULL
-                      : PyObject_GetAttrString(other, options == NULL ? "submit" : "_submit_with");
-    PyObject *future = NULL;
-    if (submit != NULL) /* the options stand before the function, in the same array */
-        future = PyObject_Vectorcall(submit, options == NULL ? args : args - 1,
-                                     (size_t)(options == NULL ? count : count + 1), names);
-    Py_XDECREF(submit);
-    Py_XDECREF(other);
-    return future;
+    if (options == NULL)
+        return call_elsewhere((PyObject *)self, args[0], "submit", args, (size_t)count, names);
+    return call_elsewhere((PyObject *)self, args[0], "_submit_with", args - 1, (size_t)count + 1,
+                          names);
 }
 
 /* Where there is no call: a future that fails with the exception, or what another pool makes of it. */
@@ -626,13 +632,7 @@ static PyObject *pool_map(PyObject *object, PyTypeObject *type, PyObject *const 
     PyObject *results = map_start(state, self, args[0], args[1], &options);
     if (results != NULL || PyErr_Occurred())
         return results;
-    PyObject *other = PyObject_CallMethod(object, "_elsewhere", "O", args[0]);
-    PyObject *map = other == NULL ? NULL : PyObject_GetAttrString(other, "_map");
-    if (map != NULL)
-        results = PyObject_Vectorcall(map, args, (size_t)count, NULL);
-    Py_XDECREF(map);
-    Py_XDECREF(other);
-    return results;
+    return call_elsewhere(object, args[0], "_map", args, (size_t)count, NULL);
 }
 
 PyDoc_STRVAR(place_doc, "_place_with($self, decide, /)\n--\n\n"
