@@ -27,6 +27,7 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import helpers
 import plait
+import tasks
 import watch
 from plait import _plait
 
@@ -34,22 +35,6 @@ WORKERS = 4
 RETRIES = 5
 LONG = 120
 LARGE = 400_000  # bytes: such messages lie in blocks
-
-
-def task(number: int, marks: str, load: bytes) -> tuple[int, int, bytes]:
-    """Notes that it runs, works for a moment, and gives back what it was given, sometimes a lot."""
-    file = os.open(marks, os.O_WRONLY | os.O_APPEND)
-    os.write(file, number.to_bytes(8, "little"))
-    os.close(file)
-    return number, sum(range(number % 5000)), load
-
-
-def meet(folder: str, number: int) -> int:
-    """Returns when all workers are in it at once."""
-    Path(folder, str(number)).touch()
-    while len(os.listdir(folder)) < WORKERS:
-        time.sleep(0.001)
-    return os.getpid()
 
 
 def only_kept_children() -> bool:
@@ -112,7 +97,7 @@ class Round:
             self._check(marks)
             meeting = Path(folder, "meeting")
             meeting.mkdir()
-            met = [pool.submit(meet, str(meeting), number) for number in range(WORKERS)]
+            met = [pool.submit(tasks.meet, str(meeting), WORKERS, number) for number in range(WORKERS)]
             assert len({future.result(LONG) for future in met}) == WORKERS
 
     def _call(self, number: int, marks: str) -> tuple[int, str, bytes]:
@@ -123,7 +108,7 @@ class Round:
         waiting = collections.deque()
         for number in range(self._count):
             call = self._call(number, marks)
-            future = pool.submit(task, *call)
+            future = pool.submit(tasks.mark_and_echo, *call)
             future.add_done_callback(lambda _, number=number: self._called.update([number]))
             waiting.append((future, call))
             if len(waiting) > 300:
@@ -133,7 +118,7 @@ class Round:
 
     def _map(self, pool: plait.PoolView, marks: str) -> None:
         calls = [self._call(number, marks) for number in range(self._count, 2 * self._count)]
-        results = pool.starmap(task, calls, buffersize=600)
+        results = pool.starmap(tasks.mark_and_echo, calls, buffersize=600)
         for call in calls:
             self._note(call, lambda: next(results))
         assert next(results, None) is None

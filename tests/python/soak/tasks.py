@@ -98,6 +98,21 @@ def mark(path, number):
     return number
 
 
+def mark_and_echo(number, path, load):
+    """Leaves a trace, works for a moment, and gives back what it was given, sometimes a lot."""
+    mark(path, number)
+    return number, sum(range(number % 5000)), load
+
+
+def meet(folder, count, number):
+    """Returns when so many workers are in it at once."""
+    with open(os.path.join(folder, str(number)), "w"):
+        pass
+    while len(os.listdir(folder)) < count:
+        time.sleep(0.001)
+    return os.getpid()
+
+
 def hold(path):
     """Until the file exists."""
     while not os.path.exists(path):
