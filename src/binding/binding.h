@@ -297,7 +297,7 @@ typedef struct worker_data {
     bool entered;      /* counted in the core's */
     table_t functions; /* shipment id -> callable */
     kept_encoder_t encoder;
-    struct process *process;        /* process kind, in the parent: see worker_process.c */
+    struct process *process;        /* process kind, in the parent: see proxy.h */
     struct service *service;        /* process kind, in the child: see serve.c */
     PLAIT_ATOMIC(uint64_t) request; /* likewise: the number of what runs */
     bool exhausted;                 /* likewise: something has raised MemoryError */
@@ -329,9 +329,9 @@ typedef struct worker_data {
 } worker_data_t;
 
 extern const plait_worker_ops_t worker_ops;         /* thread and interpreter kind */
-extern const plait_worker_ops_t worker_process_ops; /* see worker_process.c */
+extern const plait_worker_ops_t worker_process_ops; /* see proxy.h */
 
-/* The steps of a worker's beginning, and what ends a pool's shared part; also for worker_process.c
+/* The steps of a worker's beginning, and what ends a pool's shared part; also for proxy_child.c
  * and serve.c. NULL, or -1 with an exception, where they fail. */
 worker_data_t *worker_data_new(plait_worker_t *worker);
 int worker_find_state(worker_data_t *data);

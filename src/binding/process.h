@@ -1,6 +1,6 @@
 /* process: what a process worker's two halves say to each other, and what they share.
  *
- * The proxy (worker_process.c) is a worker's thread in the parent. It needs no interpreter: it puts
+ * The proxy (proxy.c) is a worker's thread in the parent. It needs no interpreter: it puts
  * messages that are encoded already into letters. The child (serve.c) decodes, calls and encodes
  * with the same code as an interpreter worker. Requests lie on top of each other at most: a call that
  * waits has the proxy help, which may ask something else meanwhile. So each answer belongs to the last
@@ -105,7 +105,7 @@ typedef struct process {
     /* guarded by the worker's lock */
     plait_child_t child;
     bool alive;
-    struct frame *top; /* what runs, on what waits for it: see worker_process.c */
+    struct frame *top; /* what runs, on what waits for it: see proxy.h */
     /* the proxy's own */
     uint64_t request;                   /* the number of the present one, or of the last */
     uint64_t last;                      /* the greatest number so far */
