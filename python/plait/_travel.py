@@ -359,8 +359,13 @@ def _dump_one(error: BaseException) -> bytes | None:
     return data
 
 
-def load_exception(dumped: tuple[bytes | None, str, str]) -> BaseException:
-    """The exception that dump_exception() was given, or a RemoteError in its stead."""
+def load_exception(dumped: tuple[bytes | None, str, str] | tuple[str]) -> BaseException:
+    """The exception that dump_exception() was given, or a RemoteError in its stead.
+
+    A text alone is what the core found wrong.
+    """
+    if len(dumped) == 1:
+        return RuntimeError(dumped[0])
     if len(dumped) != 3 or dumped[0] is None:
         return RemoteError(*(str(part) for part in dumped[1:]))
     records = pickle.loads(dumped[0])

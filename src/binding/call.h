@@ -121,7 +121,7 @@ void core_failed_by(pool_core_t *core, message_t *message);
 
 /* A message for exception_from_message that stands for an exception of that name. Needs no
  * interpreter. */
-void message_stand_in(const char *text, message_t *message);
+void message_stand_in(const char *name, message_t *message);
 
 /* ---- context.c: context variables ---- */
 

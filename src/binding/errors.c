@@ -47,25 +47,29 @@ PyObject *take_raised(void)
     return exception;
 }
 
-/* What is left when an exception cannot even be described: its type's name. Needs no memory of
- * Python's. */
-void message_stand_in(const char *text, message_t *message)
+/* A tuple whose last item is the text, and whose others are None. Needs no memory of Python's. */
+static void text_to_message(const char *text, size_t items, message_t *message)
 {
     plait_flat_writer_t writer;
     plait_flat_value_t root, part;
     *message = (message_t){.root = plait_flat_const(PLAIT_FLAT_NONE)};
     if (plait_flat_writer_init(&writer, &plait_alloc_system, 0) != PLAIT_OK)
         return;
-    int result = plait_flat_put_words(&writer, PLAIT_FLAT_TUPLE, 2, 2, &root);
+    int result = plait_flat_put_words(&writer, PLAIT_FLAT_TUPLE, items, items, &root);
     if (result == PLAIT_OK)
         result = plait_flat_put_text(&writer, PLAIT_FLAT_LATIN1, text, strlen(text), &part);
     if (result == PLAIT_OK) {
-        plait_flat_set(&writer, root, 1, part);
+        plait_flat_set(&writer, root, items - 1, part);
         result = plait_flat_finish(&writer, root, 0, &message->bytes, &message->size);
     }
     if (result == PLAIT_OK)
         message->root = root;
     plait_flat_writer_fini(&writer);
+}
+
+void message_stand_in(const char *name, message_t *message)
+{
+    text_to_message(name, 2, message);
 }
 
 /* (pickle or None, text): see travel.dump_exception. */
@@ -99,7 +103,7 @@ void core_failed(pool_core_t *core, module_state *state, const char *text)
     if (state != NULL && PyErr_Occurred())
         exception_to_message(state, &message);
     else
-        message_stand_in(text, &message);
+        text_to_message(text, 1, &message);
     core_failed_by(core, &message);
 }
 
