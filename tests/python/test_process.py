@@ -9,6 +9,7 @@ import ctypes
 import os
 import pickle
 import random
+import re
 import signal
 import sys
 import time
@@ -198,24 +199,40 @@ def test_a_child_has_no_files_of_its_parent(pool, tmp_path):
 # ---- what is left ----
 
 
+def named_shared_memory():
+    """What this process and its children use of /dev/shm, where names outlive processes.
+
+    The folder itself is everybody's: another program may come and go in it meanwhile.
+    """
+    found = set()
+    for pid in (os.getpid(), *helpers.children_of(os.getpid())):
+        found.update(re.findall(r"/dev/shm/.*", Path(f"/proc/{pid}/maps").read_text()))
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with contextlib.suppress(FileNotFoundError):  # closed
+                found.add(os.readlink(file))
+    return {name for name in found if name.startswith("/dev/shm/")}
+
+
 def test_nothing_is_left_behind():
     """Processes, files, maps, threads: not after many deaths either."""
+    named = named_shared_memory()
 
     def use(deaths):
         with plait.Pool(2, kind="process") as pool:
+            shared = pool.submit(bytes, 4 << 20).result(LONG)
             for _ in range(deaths):
                 pool.submit(os._exit, 1).exception(LONG)
             assert sum(pool.map(jobs.double, range(100))) == 9900
+            assert pool.submit(len, shared).result(LONG) == 4 << 20
+            assert named_shared_memory() <= named
         _plait._end_kept(False)
 
     use(1)
-    shm = sorted(os.listdir("/dev/shm"))
     others = helpers.children_of(os.getpid())  # the default pool's, say
     before = helpers.Holdings.now()
     for _ in range(3):
         use(4)
     assert helpers.children_of(os.getpid()) == others
-    assert sorted(os.listdir("/dev/shm")) == shm
     assert helpers.settles(lambda: helpers.Holdings.now().threads <= before.threads)
     after = helpers.Holdings.now()
     assert after.files <= before.files
