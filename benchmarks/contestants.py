@@ -76,16 +76,25 @@ def _stdlib() -> Iterator[Contestant]:
 
 def _plait() -> Iterator[Contestant]:
     for kind in ("thread", "interpreter", "process"):
-        try:
-            plait.Pool(1, kind=kind).shutdown()
-        except (RuntimeError, ValueError):
-            continue  # it does not serve on this interpreter
         yield Contestant(f"plait {kind}", lambda workers, kind=kind: plait.Pool(workers, kind=kind))
+
+
+def _serves(contestant: Contestant) -> bool:
+    try:
+        close(contestant.open(1))
+    except (RuntimeError, ValueError):
+        return False
+    return True
 
 
 def all_contestants() -> list[Contestant]:
     """Everybody that serves on this interpreter."""
-    return [*_plait(), *_stdlib()]
+    return [*filter(_serves, _plait()), *_stdlib()]
+
+
+def by_name(name: str) -> Contestant:
+    """Without trying whether it serves, which would leave something for the next pool."""
+    return next(one for one in (*_plait(), *_stdlib()) if one.name == name)
 
 
 def auto_kind() -> str:

@@ -8,6 +8,7 @@ status does not depend on them.
 
 import argparse
 import importlib.util
+import subprocess
 import sys
 import warnings
 from collections.abc import Callable
@@ -236,6 +237,18 @@ def start(session: Session) -> Row:
     return _start(session, row, _first_result, session.submitters())
 
 
+def start_in_new_program(session: Session) -> Row:
+    """the same as the first pool of a new program"""
+
+    def trial(contestant: Contestant) -> Trial:
+        command = [sys.executable, str(Path(__file__).with_name("first_result.py"))]
+        return lambda: float(subprocess.check_output([*command, contestant.name]))
+
+    row = Row("program", str(start_in_new_program.__doc__), "ms")
+    trials = {one.name: trial(one) for one in session.submitters()}
+    return harness.interleave(row, trials, session.repetitions)
+
+
 def start_again(session: Session) -> Row:
     """the same when another such pool has just been shut down"""
     row = Row("again", str(start_again.__doc__), "ms")
@@ -332,6 +345,7 @@ def shared_handover(session: Session) -> Row:
 
 ROWS: dict[str, Callable[[Session], Row]] = {
     "start": start,
+    "program": start_in_new_program,
     "startboth": start_both,
     "again": start_again,
     "numpy": start_numpy,

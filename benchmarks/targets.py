@@ -61,6 +61,7 @@ TARGETS = (
     Target("full", "pipelined", PLAIT_PROCESS, PROCESSES, 20),
     Target("full", "roundtrip", PLAIT_PROCESS, PROCESSES, 4),
     Target("full", "map", PLAIT_PROCESS, MULTIPROCESSING, 1),
+    Target("full", "program", PLAIT_PROCESS, PROCESSES, 1),
     Target("full", "start", PLAIT_PROCESS, PROCESSES, 1),
     Target("full", "again", PLAIT_PROCESS, PROCESSES, 5),
     Target("full", "array", PLAIT_PROCESS, PROCESSES, 5),
