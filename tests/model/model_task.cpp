@@ -14,6 +14,14 @@ static void destroy_task(plait_task_t *task)
     unmake(task);
 }
 
+enum role { WORK, CANCEL, EXPIRE, WAIT, WATCH };
+
+template<typename... rest>
+static constexpr int count_roles(rest...)
+{
+    return sizeof...(rest);
+}
+
 template<typename derived, int threads>
 struct task_suite : rl::test_suite<derived, threads> {
     plait_task_t *task;
@@ -102,6 +110,22 @@ struct task_suite : rl::test_suite<derived, threads> {
         plait_task_release(known);
     }
 
+    void play(role what)
+    {
+        switch (what) {
+        case WORK:
+            return work();
+        case CANCEL:
+            return cancel();
+        case EXPIRE:
+            return expire();
+        case WAIT:
+            return wait();
+        case WATCH:
+            return watch_and_take();
+        }
+    }
+
     void after()
     {
         plait_link_t *link;
@@ -112,133 +136,29 @@ struct task_suite : rl::test_suite<derived, threads> {
     }
 };
 
-struct complete_wait : task_suite<complete_wait, 2> {
-    void before()
-    {
-        start(2, false, 1);
-    }
+/* A suite of so many threads, each of which plays one of these roles. */
+#define SUITE(name, spurious, cancels, ...)                                                        \
+    struct name : task_suite<name, count_roles(__VA_ARGS__)> {                                     \
+        void before()                                                                              \
+        {                                                                                          \
+            start(count_roles(__VA_ARGS__), cancels, spurious);                                    \
+        }                                                                                          \
+                                                                                                   \
+        void thread(unsigned id)                                                                   \
+        {                                                                                          \
+            const role roles[] = {__VA_ARGS__};                                                    \
+            play(roles[id]);                                                                       \
+        }                                                                                          \
+    };
 
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else
-            wait();
-    }
-};
-
-struct two_wait : task_suite<two_wait, 3> {
-    void before()
-    {
-        start(3, false);
-    }
-
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else
-            wait();
-    }
-};
-
-struct cancel_wait : task_suite<cancel_wait, 3> {
-    void before()
-    {
-        start(3, true);
-    }
-
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else if (id == 1)
-            cancel();
-        else
-            wait();
-    }
-};
-
-struct complete_watch : task_suite<complete_watch, 2> {
-    void before()
-    {
-        start(2, false);
-    }
-
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else
-            watch_and_take();
-    }
-};
-
-struct cancel_watch : task_suite<cancel_watch, 3> {
-    void before()
-    {
-        start(3, true);
-    }
-
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else if (id == 1)
-            cancel();
-        else
-            watch_and_take();
-    }
-};
-
-struct two_cancel : task_suite<two_cancel, 3> {
-    void before()
-    {
-        start(3, true);
-    }
-
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else
-            cancel();
-    }
-};
-
-struct expire_cancel : task_suite<expire_cancel, 3> {
-    void before()
-    {
-        start(3, true);
-    }
-
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else if (id == 1)
-            cancel();
-        else
-            expire();
-    }
-};
-
-struct expire_wait : task_suite<expire_wait, 3> {
-    void before()
-    {
-        start(3, true);
-    }
-
-    void thread(unsigned id)
-    {
-        if (id == 0)
-            work();
-        else if (id == 1)
-            expire();
-        else
-            wait();
-    }
-};
+SUITE(complete_wait, 1, false, WORK, WAIT)
+SUITE(two_wait, 0, false, WORK, WAIT, WAIT)
+SUITE(cancel_wait, 0, true, WORK, CANCEL, WAIT)
+SUITE(complete_watch, 0, false, WORK, WATCH)
+SUITE(cancel_watch, 0, true, WORK, CANCEL, WATCH)
+SUITE(two_cancel, 0, true, WORK, CANCEL, CANCEL)
+SUITE(expire_cancel, 0, true, WORK, CANCEL, EXPIRE)
+SUITE(expire_wait, 0, true, WORK, EXPIRE, WAIT)
 
 #define SEARCHES(E, S, name)                                                                       \
     E(complete_wait, 20, name)                                                                     \

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+import random
 import re
 import signal
 import subprocess
@@ -237,6 +238,24 @@ def children_of(pid: int) -> list[int]:
             if int(fields[1]) == pid:
                 found.append(int(name))
     return found
+
+
+def hit_a_child(rng: random.Random, pause: float, stop: float) -> signal.Signals | None:
+    """After a pause kills one of the children, or stops it for a while.
+
+    pause, stop: seconds at most. The signal, or None where there was no child just then.
+    """
+    time.sleep(rng.random() * pause)
+    number = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
+    try:
+        victim = rng.choice(children_of(os.getpid()))
+        os.kill(victim, number)
+        if number == signal.SIGSTOP:
+            time.sleep(rng.random() * stop)
+            os.kill(victim, signal.SIGCONT)
+    except (IndexError, ProcessLookupError):  # it has gone
+        return None
+    return number
 
 
 def maps_of_process() -> int:

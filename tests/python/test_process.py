@@ -310,21 +310,6 @@ def work(n):
     return n, total
 
 
-def disturb(rng):
-    """Kills or stops one of the children at a random instant of their work; whether it did."""
-    time.sleep(rng.random() * 0.002)
-    number = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
-    try:
-        victim = rng.choice(helpers.children_of(os.getpid()))
-        os.kill(victim, number)
-        if number == signal.SIGSTOP:
-            time.sleep(rng.random() * 0.01)
-            os.kill(victim, signal.SIGCONT)
-    except (IndexError, ProcessLookupError):  # there is none just now, or it has gone
-        return False
-    return True
-
-
 @pytest.mark.timeout(400)
 def test_chaos():
     """Workers are killed and stopped at random instants: every task ends exactly once.
@@ -336,6 +321,9 @@ def test_chaos():
     rng, outcomes, kills = random.Random(5), {"result": 0, "died": 0}, 0
     _plait._end_kept(False)
     others = helpers.children_of(os.getpid())  # the default pool's, say
+
+    def disturb():
+        return helpers.hit_a_child(rng, 0.002, 0.01) is not None
 
     def take(n, ask):
         try:
@@ -349,12 +337,12 @@ def test_chaos():
         for first in range(0, count, batch):
             numbers = range(first, first + batch)
             futures = [pool.submit(work, n) for n in numbers]
-            kills += disturb(rng)
+            kills += disturb()
             for n, future in zip(numbers, futures, strict=True):
                 take(n, lambda future=future: future.result(LONG))
         mapped = pool.map(work, range(count), buffersize=2 * batch)
         for n in range(count):
-            kills += n % batch == 0 and disturb(rng)
+            kills += n % batch == 0 and disturb()
             take(n, lambda: next(mapped))
         assert list(mapped) == []
         assert sum(outcomes.values()) == 2 * count

@@ -15,7 +15,6 @@ import faulthandler
 import os
 import queue
 import random
-import signal
 import sys
 import tempfile
 import threading
@@ -61,17 +60,9 @@ class Killer:
 
     def _run(self) -> None:
         while self._asked.get():
-            time.sleep(self._rng.random() * 0.005)
-            number = self._rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
-            try:
-                victim = self._rng.choice(helpers.children_of(os.getpid()))
-                os.kill(victim, number)
-                if number == signal.SIGSTOP:
-                    time.sleep(self._rng.random() * 0.05)
-                    os.kill(victim, signal.SIGCONT)
-            except (IndexError, ProcessLookupError):  # there is none just now, or it has gone
-                continue
-            self.hits[number.name] += 1
+            number = helpers.hit_a_child(self._rng, 0.005, 0.05)
+            if number is not None:
+                self.hits[number.name] += 1
 
 
 class Round:
