@@ -49,7 +49,9 @@ def describe(
     parts: dict[str, Any] = {}
     warnings = sys.modules.get("warnings")
     if warnings is not None and warnings.filters != _USUAL_FILTERS:
-        parts["filters"] = _dump_filters(warnings.filters)
+        from plait import _filters
+
+        parts["filters"] = _filters.dump(warnings.filters)
     if forward_logging:
         from plait import _logging
 
@@ -70,18 +72,6 @@ def _is_eager(stream: object) -> bool:
     return getattr(stream, "line_buffering", True) or getattr(stream, "write_through", True)
 
 
-def _dump_filters(filters: "list[Any]") -> list[bytes]:
-    from plait import _travel
-
-    dumped = []
-    for entry in filters:
-        try:
-            dumped.append(_travel.dump(entry))
-        except Exception:
-            continue  # a category that cannot travel is none that a worker could meet
-    return dumped
-
-
 def adopt(parts: "dict[str, Any]") -> None:
     """In the worker: what describe() put into its parts."""
     if "limits" in parts:
@@ -94,16 +84,13 @@ def adopt(parts: "dict[str, Any]") -> None:
         except OSError:
             pass  # it is gone
     if "filters" in parts:
-        import contextlib
-        import pickle
         import warnings
+
+        from plait import _filters
 
         warnings.resetwarnings()
         filters: Any = warnings.filters  # a list, though it may not be called one
-        for entry in parts["filters"]:
-            # A category of a module that cannot be imported here is none that is met here.
-            with contextlib.suppress(Exception):
-                filters.append(pickle.loads(entry))
+        filters.extend(_filters.load(parts["filters"]))
     if "levels" in parts:
         from plait import _logging
 

@@ -86,6 +86,36 @@ def test_filters_as_when_the_pool_was_made(kind):
             assert type(outcome(pool.submit(warn, jobs.Caution))) is jobs.Caution
 
 
+RARE = """
+import sys, warnings
+import plait, rare
+warnings.filterwarnings("error", r"rare\\d", rare.Rare)
+loaded = "[name for name in ('rare', 're', 'pickle') if name in __import__('sys').modules]"
+def warn(number):
+    import rare, warnings
+    warnings.warn(f"rare{number}", rare.Rarer if number else Warning)
+def inside(number):
+    with plait.Pool(1, kind=sys.argv[1]) as pool:
+        return repr(pool.submit(warn, number).exception())
+with plait.Pool(1, kind=sys.argv[1]) as pool:
+    print(pool.submit(eval, loaded).result())
+    print(repr(pool.submit(warn, 1).exception()), pool.submit(warn, 0).exception())
+    print(pool.submit(inside, 2).result())
+"""
+
+RARE_MODULE = """
+class Rare(Warning): pass
+class Rarer(Rare): pass
+"""
+
+
+@pytest.mark.parametrize("own", sorted({*helpers.kinds_here(), "process"} - {"thread"}))
+def test_a_category_of_a_filter_is_imported_by_who_warns_of_it(own, tmp_path):
+    (tmp_path / "rare.py").write_text(RARE_MODULE)
+    ended = helpers.run(RARE, own, how="file", folder=tmp_path)
+    assert ended.out.splitlines() == ["[]", "Rarer('rare1') None", "Rarer('rare2')"]
+
+
 WARNING = """
 import sys, warnings, plait
 def task():
