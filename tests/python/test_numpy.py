@@ -137,22 +137,24 @@ print(repr(np.array(1 / 3)), np.geterr()["divide"])
 
 
 @pytest.mark.parametrize("chosen", ["", "2"])
-def test_blas_starts_no_threads_of_its_own_unless_told_to(chosen: str) -> None:
-    if "interpreter" not in helpers.kinds_here() or helpers.FREE_THREADED:
+@pytest.mark.parametrize("own", ["interpreter", "process"])
+def test_blas_starts_no_threads_of_its_own_unless_told_to(own: str, chosen: str) -> None:
+    if own == "interpreter" and (own not in helpers.kinds_here() or helpers.FREE_THREADED):
         pytest.skip("only interpreters with a GIL of their own have private images")
     lines = helpers.run_quietly(
         """
-import os, plait
+import os, sys, plait
 def square(n):
     before = len(os.listdir("/proc/self/task"))
     import numpy as np
     np.ones((n, n)) @ np.ones((n, n))
     return len(os.listdir("/proc/self/task")) - before
 processors = os.sched_getaffinity(0)
-with plait.Pool(1, kind="interpreter") as one, plait.Pool(1, kind="interpreter") as other:
+with plait.Pool(1, kind=sys.argv[1]) as one, plait.Pool(1, kind=sys.argv[1]) as other:
     print(one.submit(square, 300).result(), other.submit(lambda n: square(n) < 2, 300).result())
     assert one.submit(os.sched_getaffinity, 0).result() == processors
 """,
+        own,
         env={"OPENBLAS_NUM_THREADS": chosen, "OMP_NUM_THREADS": ""},
     )
     threads = min(int(chosen or 1), len(os.sched_getaffinity(0)))  # OpenBLAS's own bound
