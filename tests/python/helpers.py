@@ -39,18 +39,18 @@ WATCHDOG = float(os.environ.get("PLAIT_TEST_WATCHDOG", "100"))
 def kinds_here() -> list[str]:
     """The kinds to run the tests on: known beforehand where there is a GIL, asked for where not.
 
-    PLAIT_TEST_KINDS="process" names others; processes have test_process.py besides.
+    PLAIT_TEST_KINDS="thread process" names them.
     """
     if "PLAIT_TEST_KINDS" in os.environ:
         return os.environ["PLAIT_TEST_KINDS"].split()
     if INTERPRETERS_CRASH:
-        return ["thread"]
+        return ["thread", "process"]
     if FREE_THREADED:
         try:
             plait.Pool(1, kind="interpreter").shutdown()
         except RuntimeError:
-            return ["thread"]
-    return ["thread", "interpreter"]
+            return ["thread", "process"]
+    return ["thread", "interpreter", "process"]
 
 
 def in_threads(count: int, function: Callable[[int], object]) -> None:

@@ -226,6 +226,7 @@ def test_many_pools_leave_nothing_behind(kind, keeping):
 
 
 def test_pools_without_work_cost_nothing(kind):
+    _plait._end_kept(False)
     held = Holdings.now()
     for _ in range(300):
         plait.Pool(8, kind=kind).shutdown()
@@ -234,10 +235,12 @@ def test_pools_without_work_cost_nothing(kind):
     assert pool.submit(jobs.double, 1).result(LONG) == 2
     assert Holdings.now().threads <= held.threads + 64
     pool.shutdown()
+    _plait._end_kept(False)
     assert settled(held, 40)
 
 
 def test_one_pool_after_another_by_garbage_collection_alone(kind):
+    _plait._end_kept(False)
     held = Holdings.now()
     for _ in range(100 if kind == "thread" else 10):
         pool = plait.Pool(2, kind=kind)
@@ -245,6 +248,7 @@ def test_one_pool_after_another_by_garbage_collection_alone(kind):
         assert pool.submit(jobs.double, 1).result(LONG) == 2
         del pool
         gc.collect()
+    _plait._end_kept(False)
     assert settled(held, 40), (held, Holdings.now())
 
 

@@ -109,7 +109,7 @@ class Rarer(Rare): pass
 """
 
 
-@pytest.mark.parametrize("own", sorted({*helpers.kinds_here(), "process"} - {"thread"}))
+@pytest.mark.parametrize("own", sorted({*helpers.kinds_here()} - {"thread"}))
 def test_a_category_of_a_filter_is_imported_by_who_warns_of_it(own, tmp_path):
     (tmp_path / "rare.py").write_text(RARE_MODULE)
     ended = helpers.run(RARE, own, how="file", folder=tmp_path)
@@ -149,7 +149,7 @@ print(*sorted(name for name in there if name not in before and not name.startswi
 """
 
 
-@pytest.mark.parametrize("own", sorted({*helpers.kinds_here(), "process"} - {"thread"}))
+@pytest.mark.parametrize("own", sorted({*helpers.kinds_here()} - {"thread"}))
 def test_a_worker_imports_nothing_but_plait(own):
     """Most of what its start takes would be such imports."""
     assert helpers.run_quietly(IMPORTED, own) == [""]

@@ -176,8 +176,8 @@ def _soak() -> bool:
     Without a GIL there is no fork: a lock that is handed over while CPython 3.13 stops the world
     stays locked in the child, for ever. test_signals.py forks where no lock is contended.
     """
-    pairs = [(name, kind) for name in _soaked() for kind in ("thread", "interpreter")]
-    seconds = float(os.environ.get("SOAK_SECONDS", "180")) / len(pairs)
+    pairs = [(name, kind) for name in _soaked() for kind in ("thread", "interpreter", "process")]
+    seconds = float(os.environ.get("SOAK_SECONDS", "240")) / len(pairs)
     soak: list[Word] = [CHECKOUT / "tests/python/soak", "--seconds", f"{seconds:.0f}"]
     results = []
     for name, kind in pairs:

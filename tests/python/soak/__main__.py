@@ -31,7 +31,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--kind", choices=[*helpers.kinds_here(), "process"])
+    parser.add_argument("--kind", choices=helpers.kinds_here())
     parser.set_defaults(kind="thread")
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=None, help="random, and told, without")
