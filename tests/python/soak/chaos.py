@@ -97,7 +97,9 @@ class Round:
             self._check(marks)
             meeting = Path(folder, "meeting")
             meeting.mkdir()
-            met = [pool.submit(tasks.meet, str(meeting), WORKERS, number) for number in range(WORKERS)]
+            met = [
+                pool.submit(tasks.meet, str(meeting), WORKERS, number) for number in range(WORKERS)
+            ]
             assert len({future.result(LONG) for future in met}) == WORKERS
 
     def _call(self, number: int, marks: str) -> tuple[int, str, bytes]:
