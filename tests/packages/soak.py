@@ -188,7 +188,7 @@ def main() -> int:
     )
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
-    parser.add_argument("--limit", type=float, default=300, help="seconds a round may take")
+    parser.add_argument("--limit", type=float, default=900, help="seconds a round may take")
     parser.add_argument("--sanitized", action="store_true", help="runs under a sanitizer")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
