@@ -2,7 +2,7 @@
 
 Part of `tools/test packages`. What is found must be equal, and plait starts no processes; how long
 each took, from nothing to the result, is printed, and how long once its workers were there. Most of
-the difference is what importing scikit-learn takes, the same in an interpreter and in a process.
+the difference is importing scikit-learn, which takes an interpreter about as long as a process.
 """
 
 import sys

@@ -200,11 +200,12 @@ def main() -> int:
     known, log, told = Known.find(), watch.Log(), []
     print(f"soak: {len(known.want)} packages, {len(known.modules)} modules", flush=True)
     watchdog = watch.Watchdog(options.limit, log)
-    warm_up(known, log)
-    # None may be made any more, so none is allowed for, as with processes.
+    # No interpreter may be made any more, so none is allowed for, as with processes.
     ledger = watch.Ledger("process", options.sanitized)
-    made, began, number = helpers.newest_interpreter(), time.monotonic(), 0
+    began, number = time.monotonic(), 0
     try:
+        warm_up(known, log)
+        made = helpers.newest_interpreter()
         while time.monotonic() - began < options.seconds:
             seed = options.seed + number
             log.clear()
