@@ -14,6 +14,9 @@
 #include "binding/isolation.h"
 #include "binding/kept.h"
 
+#define PATIENCE INT64_C(100000000) /* with threads that are still inside, in ns */
+#define NAP INT64_C(1000000)
+
 typedef struct interpreter {
     kept_t kept;         /* first; the key is the setup of its last pool */
     worker_data_t *data; /* with neither a pool nor a thread state */
@@ -60,9 +63,26 @@ static bool is_alone(const worker_data_t *data)
            PyThreadState_Next(data->thread_state) == NULL;
 }
 
+/* Threads of libraries let go of a task's objects a moment after it is done. If the interpreter ended
+ * for that, its images would stay, and the next one make images of its own. */
+static bool is_soon_alone(const worker_data_t *data)
+{
+    static const uint32_t never;
+    int64_t deadline = plait_prim_now() + PATIENCE;
+    while (!is_alone(data)) {
+        int64_t now = plait_prim_now();
+        if (now >= deadline)
+            return false;
+        Py_BEGIN_ALLOW_THREADS;
+        plait_prim_wait(&never, 0, now + NAP, false);
+        Py_END_ALLOW_THREADS;
+    }
+    return true;
+}
+
 bool reuse_is_clean(const worker_data_t *data)
 {
-    return !data->was_struck && is_alone(data) && is_clean() && is_alone(data);
+    return !data->was_struck && is_soon_alone(data) && is_clean() && is_soon_alone(data);
 }
 
 bool reuse_is_fit(const worker_data_t *data)

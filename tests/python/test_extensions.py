@@ -374,8 +374,8 @@ def test_native_threads_and_ends_of_interpreters_that_are_used_again(
         name,
         USE
         + """
-def linger():
-    module().linger(lambda: None, 300_000)
+def linger(microseconds):
+    module().linger(lambda: None, microseconds)
 def note(path):
     module().note_exit(path)
 with plait.Pool(1, kind="interpreter") as pool:
@@ -383,16 +383,17 @@ with plait.Pool(1, kind="interpreter") as pool:
 with plait.Pool(1, kind="interpreter") as pool:
     print(*pool.submit(use).result())
 assert not os.path.exists(sys.argv[3])
-with plait.Pool(1, kind="interpreter") as pool:
-    pool.submit(linger).result()
-print(_plait._count_kept("interpreter"))
+for microseconds in (10_000, 3_000_000):  # a moment, which is waited for, and longer
+    with plait.Pool(1, kind="interpreter") as pool:
+        pool.submit(linger, microseconds).result()
+    print(_plait._count_kept("interpreter"))
 with plait.Pool(1, kind="interpreter") as pool:
     pool.submit(note, sys.argv[3] + "2").result()
 """,
         os.fspath(tmp_path / "note"),
         env={"OMP_NUM_THREADS": "", "PLAIT_KEEP_INTERPRETERS": "2"},
     )
-    assert lines == ["1 1 1 0 1", "0"]
+    assert lines == ["1 1 1 0 1", "1", "0"]
     assert [(tmp_path / note).read_text() for note in ("note", "note2")] == ["left\n", "left\n"]
 
 

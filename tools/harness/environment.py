@@ -128,14 +128,17 @@ class Environment:
         """A folder, for PYTHONPATH, with the wheels of distributions, of those that have one."""
         self.ensure_base()
         name = self.interpreter.name
-        key = _digest(f"{self.key} {list(distributions)}")
+        key = _digest(f"{self.key} compiled {list(distributions)}")
         place = cache_root() / "packages" / f"{name}-{key}"
         folder = place / "site-packages"  # by which installed packages are known
         with locked(place.with_name(f"{place.name}.lock"), f"the packages of {name}"):
             if not _is_complete(place):
                 say(f"{name}: installing packages")
                 shutil.rmtree(place, ignore_errors=True)
-                options = ["--only-binary", ":all:", "--upgrade", "--target", os.fspath(folder)]
+                # To bytecode, as users have them: else each worker compiles all that it imports,
+                # for good where PYTHONDONTWRITEBYTECODE is set.
+                options = ["--compile", "--only-binary", ":all:", "--upgrade"]
+                options += ["--target", os.fspath(folder)]
                 try:
                     self._pip_install([*options, *distributions])
                 except Failure:

@@ -65,6 +65,7 @@ def extra_stages() -> dict[str, Stage]:
     """Those that run only when they are named: they take long, and much to download."""
     stages = [
         Stage("packages", "well-known packages in interpreter workers", _packages),
+        Stage("packages-soak", "random imports in four interpreters", _packages_soak),
         Stage("packages-times", "what two workers do with them, and the table", _packages_times),
         Stage("numpy-suite", "NumPy's own tests in two workers", lambda: _suite("numpy")),
         Stage("pandas-suite", "some of pandas' own in two workers", lambda: _suite("pandas")),
@@ -268,6 +269,15 @@ def _packages() -> bool:
     return bool(results) and all(results) and _packages_times()
 
 
+def _packages_soak() -> bool:
+    """For PACKAGES_SOAK_SECONDS."""
+    interpreter = _packages_interpreter()
+    env = {"PYTHONPATH": os.fspath(_package_folder(interpreter))}
+    seconds = os.environ.get("PACKAGES_SOAK_SECONDS", "300")
+    soak: list[Word] = [CHECKOUT / "tests/packages/soak.py", "--seconds", seconds]
+    return _run([TOOLS / "py", interpreter.name, *soak], env)
+
+
 def _packages_times() -> bool:
     """PACKAGES_TABLE=FILE writes the table there, with what the tests before have found."""
     interpreters = list(filter(None, map(load, _PACKAGES_ON)))
@@ -334,10 +344,15 @@ def _attained(times: Mapping[str, object]) -> str:
     return f"{min(given):.2f}x to {max(given):.2f}x" if given else ""
 
 
-def _suite(package: str) -> bool:
+def _packages_interpreter() -> Interpreter:
     interpreter = load("3.14")
     if interpreter is None:
         raise Failure("no interpreter for it: tools/pythons 3.14 gets it")
+    return interpreter
+
+
+def _suite(package: str) -> bool:
+    interpreter = _packages_interpreter()
     env = {"PYTHONPATH": os.fspath(_package_folder(interpreter))}
     suite = CHECKOUT / "tests/packages/suite.py"
     return _run([TOOLS / "py", interpreter.name, "-X", "faulthandler", suite, package], env)
