@@ -195,6 +195,7 @@ def main() -> int:
     faulthandler.enable()
     if options.child:
         return be_child(options.seed, options.limit)
+    watch.share_one_arena()
     print(f"soak: packages, seed {options.seed}, {options.seconds:.0f} s", flush=True)
     os.environ["PLAIT_KEEP_INTERPRETERS"] = str(WORKERS)
     known, log, told = Known.find(), watch.Log(), []

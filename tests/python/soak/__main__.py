@@ -64,6 +64,7 @@ def main() -> int:
     seed = random.SystemRandom().randrange(10**6) if args.seed is None else args.seed
     chosen = crowd.operations(args.only, args.without)
     faulthandler.enable()
+    watch.share_one_arena()
     logging.disable(logging.CRITICAL)  # exceptions in callbacks are meant
     print(f"soak: kind {args.kind}, seed {seed}, {args.seconds:.0f} s", flush=True)
     log = watch.Log()

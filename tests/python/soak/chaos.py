@@ -149,6 +149,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
     args = parser.parse_args()
     faulthandler.enable()
+    watch.share_one_arena()
     print(f"chaos: seed {args.seed}, {args.seconds:.0f} s", flush=True)
     log = watch.Log()
     watchdog, ledger = watch.Watchdog(300, log), watch.Ledger("process", False)
