@@ -383,17 +383,19 @@ with plait.Pool(1, kind="interpreter") as pool:
 with plait.Pool(1, kind="interpreter") as pool:
     print(*pool.submit(use).result())
 assert not os.path.exists(sys.argv[3])
-for microseconds in (10_000, 3_000_000):  # a moment, which is waited for, and longer
+def is_kept_after(microseconds):
     with plait.Pool(1, kind="interpreter") as pool:
         pool.submit(linger, microseconds).result()
-    print(_plait._count_kept("interpreter"))
+    return _plait._count_kept("interpreter") == 1
+# A moment is waited for, on a busy machine not always long enough.
+print(any(is_kept_after(10_000) for _ in range(10)), is_kept_after(3_000_000))
 with plait.Pool(1, kind="interpreter") as pool:
     pool.submit(note, sys.argv[3] + "2").result()
 """,
         os.fspath(tmp_path / "note"),
         env={"OMP_NUM_THREADS": "", "PLAIT_KEEP_INTERPRETERS": "2"},
     )
-    assert lines == ["1 1 1 0 1", "1", "0"]
+    assert lines == ["1 1 1 0 1", "True False"]
     assert [(tmp_path / note).read_text() for note in ("note", "note2")] == ["left\n", "left\n"]
 
 
