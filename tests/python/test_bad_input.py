@@ -230,10 +230,11 @@ def test_a_result_nested_too_deep(alive):
     if alive.kind != "thread":
         fails(alive.submit(nested, 200_000), (RecursionError, pickle.PicklingError))
         fails(alive.submit(jobs.same, nested(200_000)), (RecursionError, pickle.PicklingError))
-    made, depth = alive.submit(nested, 2000).result(LONG), 0
+    deep = 2000 if sys.version_info >= (3, 13) else 1000  # C code has 1500 levels in CPython 3.12
+    made, depth = alive.submit(nested, deep).result(LONG), 0
     while made is not None:
         made, depth = made[0], depth + 1
-    assert depth == 2000
+    assert depth == deep
 
 
 def test_too_much_memory(alive):

@@ -219,7 +219,7 @@ def test_what_cannot_be_stopped_keeps_its_pool_to_itself(on):
         with Parallel(batch_size=1) as parallel:
             pool = pool_of(parallel)
             with pytest.raises(ZeroDivisionError):
-                parallel([delayed(time.sleep)(1.5), delayed(operator.truediv)(1, 0)])
+                parallel([delayed(time.sleep)(4), delayed(operator.truediv)(1, 0)])
             assert pool_of(parallel) is not pool
         assert squares(5) == [0, 1, 4, 9, 16]
 
