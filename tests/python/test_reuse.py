@@ -48,12 +48,6 @@ class Own:
         assert again == first, "it was not kept"
         return before, after
 
-    def fill(self, count):
-        """The workers of a pool who all have something to do."""
-        with self.pool(count) as pool:
-            busy = [pool.submit(leftovers.busy, 0.2) for _ in range(count)]
-            return {future.result(LONG) for future in busy}
-
 
 @pytest.fixture(params=["interpreter", "process"])
 def own(request, monkeypatch):
@@ -93,8 +87,10 @@ def test_a_pool_that_goes_by_itself_leaves_it_too(own):
     assert own.run(leftovers.identity)[0] == first
 
 
-def test_no_more_than_the_limit(own, monkeypatch):
-    assert len(own.fill(6)) > 4
+def test_no_more_than_the_limit(own, monkeypatch, tmp_path):
+    with own.pool(6) as pool:
+        met = [pool.submit(leftovers.meet, os.fspath(tmp_path), 6, number) for number in range(6)]
+        assert len({future.result(LONG) for future in met}) == 6
     assert own.kept() == 4
     monkeypatch.setenv(own.variable, "1")
     own.run(abs, 1)
