@@ -28,8 +28,7 @@ def main() -> None:
     """In the child: serves its parent until it is told to end."""
     from plait import _plait
 
-    # As in interpreters (isolate/threads.h). Who has not set it may have set OpenBLAS's or MKL's own
-    # variable, which they look at first.
+    # As in interpreters (isolate/threads.h). OpenBLAS and MKL look at variables of their own first.
     if not os.environ.get("OMP_NUM_THREADS"):
         os.environ["OMP_NUM_THREADS"] = "1"
     _plait._serve()
