@@ -280,3 +280,8 @@ void call_run(worker_data_t *data, call_t *call)
     if (call->deadline != NULL)
         deadline_settle(call);
 }
+
+void call_abandon(plait_sched_t *sched, plait_task_t *task)
+{
+    answer_broken(plait_sched_context(sched), &((call_t *)task)->answer);
+}

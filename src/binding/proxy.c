@@ -280,11 +280,6 @@ static void run(plait_worker_t *worker, plait_task_t *task)
 
 static void nothing(plait_worker_t *Py_UNUSED(worker)) {}
 
-static void abandon(plait_sched_t *sched, plait_task_t *task)
-{
-    answer_broken(plait_sched_context(sched), &((call_t *)task)->answer);
-}
-
 const plait_worker_ops_t worker_process_ops = {
     .enter = proxy_enter,
     .run = run,
@@ -293,7 +288,7 @@ const plait_worker_ops_t worker_process_ops = {
     .pause = nothing,
     .resume = nothing,
     .leave = proxy_leave,
-    .abandon = abandon,
+    .abandon = call_abandon,
     .abandon_items = map_abandon_items,
     .dispose = worker_dispose,
 };

@@ -434,11 +434,6 @@ static void rest(plait_worker_t *worker)
         deferred_free(data);
 }
 
-static void abandon(plait_sched_t *sched, plait_task_t *task)
-{
-    answer_broken(plait_sched_context(sched), &((call_t *)task)->answer);
-}
-
 PyObject *worker_function(worker_data_t *data, shipment_t *shipment)
 {
     uint64_t known;
@@ -505,7 +500,7 @@ const plait_worker_ops_t worker_ops = {
     .pause = pause_worker,
     .resume = resume_worker,
     .leave = leave,
-    .abandon = abandon,
+    .abandon = call_abandon,
     .abandon_items = map_abandon_items,
     .dispose = worker_dispose,
 };

@@ -32,8 +32,8 @@ sys.path.insert(1, str(Path(__file__).resolve().parents[1] / "python"))
 sys.path.insert(2, str(Path(__file__).resolve().parents[1] / "python/soak"))
 
 import helpers
+import jobs
 import plait
-import tasks
 import watch
 from plait._exercises import EXERCISES
 
@@ -88,7 +88,7 @@ def tour(names: list[str]) -> dict[str, object]:
 
 def tour_together(folder: str, number: int, names: list[str]) -> dict[str, object]:
     """In each of the workers at once."""
-    tasks.meet(folder, WORKERS, number)
+    jobs.meet(folder, WORKERS, number)
     return tour(names)
 
 

@@ -188,6 +188,15 @@ def wait_for_file(path):
     return "passed"
 
 
+def meet(folder, count, number):
+    """Returns when so many workers are in it at once, each with a number of its own."""
+    with open(os.path.join(folder, str(number)), "w"):
+        pass
+    while len(os.listdir(folder)) < count:
+        time.sleep(0.001)
+    return os.getpid()
+
+
 def shell(command):
     with os.popen(command) as out:
         return out.read()

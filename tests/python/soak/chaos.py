@@ -25,6 +25,7 @@ from pathlib import Path
 sys.path.insert(1, str(Path(__file__).resolve().parents[1]))
 
 import helpers
+import jobs
 import plait
 import tasks
 import watch
@@ -33,6 +34,7 @@ from plait import _plait
 WORKERS = 4
 RETRIES = 5
 LONG = 120
+PAUSE = 0.05  # seconds before a hit, at most: a new child takes that long until it works
 LARGE = 400_000  # bytes: such messages lie in blocks
 
 
@@ -60,7 +62,7 @@ class Killer:
 
     def _run(self) -> None:
         while self._asked.get():
-            number = helpers.hit_a_child(self._rng, 0.005, 0.05)
+            number = helpers.hit_a_child(self._rng, PAUSE, 0.05)
             if number is not None:
                 self.hits[number.name] += 1
 
@@ -89,7 +91,7 @@ class Round:
             meeting = Path(folder, "meeting")
             meeting.mkdir()
             met = [
-                pool.submit(tasks.meet, str(meeting), WORKERS, number) for number in range(WORKERS)
+                pool.submit(jobs.meet, str(meeting), WORKERS, number) for number in range(WORKERS)
             ]
             assert len({future.result(LONG) for future in met}) == WORKERS
 

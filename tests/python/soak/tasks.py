@@ -104,15 +104,6 @@ def mark_and_echo(number, path, load):
     return number, sum(range(number % 5000)), load
 
 
-def meet(folder, count, number):
-    """Returns when so many workers are in it at once."""
-    with open(os.path.join(folder, str(number)), "w"):
-        pass
-    while len(os.listdir(folder)) < count:
-        time.sleep(0.001)
-    return os.getpid()
-
-
 def hold(path):
     """Until the file exists."""
     while not os.path.exists(path):
