@@ -34,7 +34,6 @@ from plait import _plait
 WORKERS = 4
 RETRIES = 5
 LONG = 120
-PAUSE = 0.05  # seconds before a hit, at most: a new child takes that long until it works
 LARGE = 400_000  # bytes: such messages lie in blocks
 
 
@@ -62,7 +61,7 @@ class Killer:
 
     def _run(self) -> None:
         while self._asked.get():
-            number = helpers.hit_a_child(self._rng, PAUSE, 0.05)
+            number = helpers.hit_a_child(self._rng, 0.005, 0.05)
             if number is not None:
                 self.hits[number.name] += 1
 
