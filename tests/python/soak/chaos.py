@@ -42,12 +42,16 @@ def only_kept_children() -> bool:
 
 
 class Killer:
-    """A thread that hits one process, at a random instant, each time it is asked to."""
+    """A thread that hits one process, at a random instant, each time it is asked to.
+
+    Asking waits for all hits but the last one. Were they to outrun the tasks, they would go on when
+    one task is left and nothing but its process lives, and hit it more often than it has retries.
+    """
 
     def __init__(self, seed: int) -> None:
         self.hits: collections.Counter[str] = collections.Counter()
         self._rng = random.Random(seed)
-        self._asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
+        self._asked: queue.Queue[bool] = queue.Queue(1)
         self._thread = threading.Thread(target=self._run, name="killer")
         self._thread.start()
 
