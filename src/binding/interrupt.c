@@ -6,7 +6,8 @@
  * current one, and a worker that was struck takes back, under the same lock and when the call has
  * ended or is set aside, what has not been delivered: so no other call is ever struck. A call that
  * is set aside (it waits, and its worker helps meanwhile) raises for its mark when it is on top
- * again. A mark is used up by whoever raises for it. Design: docs/design/interrupt.md
+ * again. A mark is used up by whoever raises for it. What a finalizer swallows is set once more.
+ * Design: docs/design/interrupt.md
  */
 #include "binding/binding.h"
 
@@ -86,6 +87,57 @@ call_t *set_call_aside(worker_data_t *data)
                                                           : &call->interrupted,
                                    call != items_of(data));
     return call;
+}
+
+/* ---- interrupts that hit a finalizer ---- */
+
+/* Whether it was an interrupt, of what the worker runs: that is then interrupted again. */
+static bool interrupt_again(worker_data_t *data, PyObject *unraisable)
+{
+    PyObject *raised = PyObject_GetAttrString(unraisable, "exc_type");
+    PyObject *class = interrupted_class();
+    bool again = class != NULL && raised == class;
+    plait_prim_lock(&data->lock);
+    again = again && plait_atomic_load_seq_cst(&data->current) != NULL;
+    if (again) {
+        plait_atomic_store_seq_cst(&data->struck, 1);
+        PyThreadState_SetAsyncExc(data->thread_id, class);
+        data->was_struck = true;
+    }
+    plait_prim_unlock(&data->lock);
+    PyErr_Clear();
+    Py_XDECREF(class);
+    Py_XDECREF(raised);
+    return again;
+}
+
+PyDoc_STRVAR(
+    report_unraisable_doc,
+    "_report_unraisable(unraisable, /)\n--\n\n"
+    "The sys.unraisablehook of a worker's own interpreter. An Interrupted that was raised in\n"
+    "a finalizer is raised again after it; all else goes to sys.__unraisablehook__.");
+
+/* In C, so that no interrupt is delivered in here. */
+static PyObject *report_unraisable(PyObject *module, PyObject *unraisable)
+{
+    worker_data_t *data = state_of_module(module)->worker;
+    if (data != NULL && data->thread_id == PyThread_get_thread_ident() &&
+        interrupt_again(data, unraisable))
+        Py_RETURN_NONE;
+    PyObject *usual = PySys_GetObject("__unraisablehook__"); /* borrowed */
+    if (usual == NULL)
+        Py_RETURN_NONE; /* the interpreter ends */
+    return PyObject_CallOneArg(usual, unraisable);
+}
+
+int watch_finalizers(module_state *state, PyObject *module)
+{
+    static PyMethodDef method = {"_report_unraisable", report_unraisable, METH_O,
+                                 report_unraisable_doc};
+    PyObject *hook = PyCFunction_New(&method, module);
+    int status = hook == NULL ? -1 : PyObject_SetAttrString(state->sys, "unraisablehook", hook);
+    Py_XDECREF(hook);
+    return status;
 }
 
 /* ---- the interrupter's side ---- */

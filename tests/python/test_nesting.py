@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import io
 import os
 import random
 import time
@@ -154,6 +155,40 @@ def test_an_interrupt_hits_no_other_call(kind):
             except plait.Interrupted:
                 hit += 1
     assert hit > 0
+
+
+def test_an_interrupt_in_a_finalizer_is_raised_after_it(kind, tmp_path):
+    """Where the workers have an unraisablehook of their own; what else is raised there is told."""
+    if kind == "thread":
+        pytest.skip("threads share the program's hook")
+
+    def work(begun):
+        class Endless:
+            def __del__(self):
+                open(begun, "x").close()
+                spin()
+
+        class Broken:
+            def __del__(self):
+                raise ValueError("told")
+
+        with contextlib.redirect_stderr(io.StringIO()) as told:
+            Broken()
+        Endless()
+        try:
+            spin()
+        except plait.Interrupted:
+            return told.getvalue()
+
+    begun = tmp_path / "begun"
+    with plait.Pool(1, kind=kind) as pool:
+        future = pool.submit(work, os.fspath(begun))
+        while not begun.exists():
+            time.sleep(0.001)
+        time.sleep(0.1)
+        assert future.interrupt()
+        assert "ValueError: told" in future.result(LONG)
+        assert pool.submit(abs, -2).result(LONG) == 2
 
 
 def test_a_call_that_waits_for_another_is_interrupted(kind):
