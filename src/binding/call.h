@@ -234,7 +234,7 @@ static inline void end_call(worker_data_t *data, call_t *below)
 
 /* A worker's own interpreter: an interrupt that is raised in a finalizer, which can only report it,
  * is raised again after it. 0, or -1 with an exception. */
-int watch_finalizers(module_state *state, PyObject *module);
+int watch_finalizers(worker_data_t *data);
 
 /* The worker, before it runs other items on top of a call that waits: no call is current until
  * end_call() with the result. */

@@ -89,57 +89,6 @@ call_t *set_call_aside(worker_data_t *data)
     return call;
 }
 
-/* ---- interrupts that hit a finalizer ---- */
-
-/* Whether it was an interrupt, of what the worker runs: that is then interrupted again. */
-static bool interrupt_again(worker_data_t *data, PyObject *unraisable)
-{
-    PyObject *raised = PyObject_GetAttrString(unraisable, "exc_type");
-    PyObject *class = interrupted_class();
-    bool again = class != NULL && raised == class;
-    plait_prim_lock(&data->lock);
-    again = again && plait_atomic_load_seq_cst(&data->current) != NULL;
-    if (again) {
-        plait_atomic_store_seq_cst(&data->struck, 1);
-        PyThreadState_SetAsyncExc(data->thread_id, class);
-        data->was_struck = true;
-    }
-    plait_prim_unlock(&data->lock);
-    PyErr_Clear();
-    Py_XDECREF(class);
-    Py_XDECREF(raised);
-    return again;
-}
-
-PyDoc_STRVAR(
-    report_unraisable_doc,
-    "_report_unraisable(unraisable, /)\n--\n\n"
-    "The sys.unraisablehook of a worker's own interpreter. An Interrupted that was raised in\n"
-    "a finalizer is raised again after it; all else goes to sys.__unraisablehook__.");
-
-/* In C, so that no interrupt is delivered in here. */
-static PyObject *report_unraisable(PyObject *module, PyObject *unraisable)
-{
-    worker_data_t *data = state_of_module(module)->worker;
-    if (data != NULL && data->thread_id == PyThread_get_thread_ident() &&
-        interrupt_again(data, unraisable))
-        Py_RETURN_NONE;
-    PyObject *usual = PySys_GetObject("__unraisablehook__"); /* borrowed */
-    if (usual == NULL)
-        Py_RETURN_NONE; /* the interpreter ends */
-    return PyObject_CallOneArg(usual, unraisable);
-}
-
-int watch_finalizers(module_state *state, PyObject *module)
-{
-    static PyMethodDef method = {"_report_unraisable", report_unraisable, METH_O,
-                                 report_unraisable_doc};
-    PyObject *hook = PyCFunction_New(&method, module);
-    int status = hook == NULL ? -1 : PyObject_SetAttrString(state->sys, "unraisablehook", hook);
-    Py_XDECREF(hook);
-    return status;
-}
-
 /* ---- the interrupter's side ---- */
 
 bool worker_runs(worker_data_t *data, const target_t *target)
@@ -164,18 +113,19 @@ static bool use_target(worker_data_t *data, const target_t *target)
                                                                 : true);
 }
 
-/* In the worker's interpreter. */
-static void strike(worker_data_t *data, const target_t *target)
+/* In the worker's interpreter. Whether it was hit. */
+static bool strike(worker_data_t *data, const target_t *target)
 {
     PyObject *class = interrupted_class();
     if (class == NULL) {
         PyErr_Clear();
-        return;
+        return false;
     }
     plait_prim_lock(&data->lock);
     /* Before the look: see take_interrupt_back. It may be set already, by one who came before. */
     uint32_t before = plait_atomic_swap_seq_cst(&data->struck, 1);
-    if (use_target(data, target)) {
+    bool hit = use_target(data, target);
+    if (hit) {
         PyThreadState_SetAsyncExc(data->thread_id, class);
         data->was_struck = true;
     } else {
@@ -183,6 +133,7 @@ static void strike(worker_data_t *data, const target_t *target)
     }
     plait_prim_unlock(&data->lock);
     Py_DECREF(class);
+    return hit;
 }
 
 void interrupt_request(worker_data_t *data, uint64_t number)
@@ -305,6 +256,49 @@ void interrupt_workers(pool_core_t *core)
     /* first: a worker that is about to begin a call makes it current and then looks at this */
     plait_atomic_store_seq_cst(&core->interrupted, 1);
     reach_workers(core, &(target_t){0}, visit);
+}
+
+/* ---- interrupts that hit a finalizer ---- */
+
+static bool is_interrupt(PyObject *unraisable)
+{
+    PyObject *raised = PyObject_GetAttrString(unraisable, "exc_type");
+    PyObject *class = interrupted_class();
+    bool is = class != NULL && raised == class;
+    PyErr_Clear();
+    Py_XDECREF(class);
+    Py_XDECREF(raised);
+    return is;
+}
+
+PyDoc_STRVAR(
+    report_unraisable_doc,
+    "_report_unraisable(unraisable, /)\n--\n\n"
+    "The sys.unraisablehook of a worker's own interpreter. An Interrupted that was raised in\n"
+    "a finalizer is raised again after it; all else goes to sys.__unraisablehook__.");
+
+/* In C, so that no interrupt is delivered in here. What it hits is what the worker runs. */
+static PyObject *report_unraisable(PyObject *module, PyObject *unraisable)
+{
+    worker_data_t *data = state_of_module(module)->worker;
+    if (data != NULL && data->thread_id == PyThread_get_thread_ident() &&
+        is_interrupt(unraisable) && strike(data, &(target_t){0}))
+        Py_RETURN_NONE;
+    PyObject *usual = PySys_GetObject("__unraisablehook__"); /* borrowed */
+    if (usual == NULL)
+        Py_RETURN_NONE; /* the interpreter ends */
+    return PyObject_CallOneArg(usual, unraisable);
+}
+
+int watch_finalizers(worker_data_t *data)
+{
+    static PyMethodDef method = {"_report_unraisable", report_unraisable, METH_O,
+                                 report_unraisable_doc};
+    PyObject *hook = PyCFunction_New(&method, data->module);
+    int status =
+        hook == NULL ? -1 : PyObject_SetAttrString(data->state->sys, "unraisablehook", hook);
+    Py_XDECREF(hook);
+    return status;
 }
 
 /* ---- who can be visited ---- */

@@ -125,8 +125,7 @@ static int resemble_further(worker_data_t *data, PyObject *setup)
     PyObject *eager = PyDict_GetItemString(setup, "eager"); /* both borrowed */
     PyObject *parts = PyDict_GetItemString(setup, "parts");
     data->state->worker = data;
-    if (watch_finalizers(data->state, data->module) < 0 ||
-        (eager != NULL && output_take_own_streams(data, eager) < 0))
+    if (watch_finalizers(data) < 0 || (eager != NULL && output_take_own_streams(data, eager) < 0))
         return -1;
     return parts == NULL ? 0 : call_module("plait._resemble", "adopt", parts);
 }
