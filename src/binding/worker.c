@@ -9,8 +9,8 @@
 #include "binding/isolation.h"
 #include "binding/reuse.h"
 
-/* How often a thread worker does what tasks that run no bytecode would never be asked to do, in ns: let
- * others have the GIL, or, without one, free what other threads have let go of. Of the GIL longer than
+/* How often a worker does what tasks that run no bytecode would never be asked to do, in ns: let other threads
+ * of its interpreter have the GIL, or, without one, free what has been let go of. Of the GIL longer than
  * CPython's switch interval of 5 ms: by then whoever waits has asked for it, and giving it up waits until it
  * is taken; else this worker would have it back before the other wakes, every time. */
 #ifdef Py_GIL_DISABLED
@@ -397,13 +397,14 @@ static void resume_worker(plait_worker_t *worker)
     }
 }
 
-/* Thread kind: what the evaluation loop does for tasks that run bytecode, for those that run none. */
+/* What the evaluation loop does for tasks that run bytecode, for those that run none. */
 static inline void take_turns(plait_worker_t *worker, worker_data_t *data)
 {
     if (plait_prim_now() - data->turn < TURN)
         return;
 #ifdef Py_GIL_DISABLED
-    /* Objects that this thread made and others let go of last are freed by it, when it runs bytecode. */
+    /* By this thread, when it runs bytecode: objects it made that others let go of last, and every page of
+     * objects that is free (CPython's quiescent-state-based reclamation). */
     PyObject *done = data->pulse == NULL ? NULL : PyEval_EvalCode(data->pulse, data->globals, NULL);
     if (done == NULL)
         PyErr_Clear();
@@ -428,10 +429,9 @@ static uint64_t run_items(plait_worker_t *worker, plait_job_t *job, uint64_t low
 static void rest(plait_worker_t *worker)
 {
     worker_data_t *data = plait_worker_data(worker);
-    if (data->core->kind == KIND_THREAD)
-        take_turns(worker, data);
-    else
+    if (data->core->kind != KIND_THREAD)
         deferred_free(data);
+    take_turns(worker, data);
 }
 
 PyObject *worker_function(worker_data_t *data, shipment_t *shipment)
