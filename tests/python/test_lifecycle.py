@@ -6,6 +6,7 @@ since each costs a new interpreter.
 
 import contextlib
 import gc
+import itertools
 import os
 import re
 import sys
@@ -63,6 +64,17 @@ def test_a_million_tasks_in_flat_memory(kind):
         assert settled(held, 50), (held, Holdings.now())
 
 
+def growth(work):
+    """By how many bytes work(turn) makes the process grow in three turns, without the one by which
+    it grows most: CPython without a GIL takes 10 MB at a time now and then."""
+    levels = [helpers.memory_of_process()]
+    for turn in range(3):
+        work(turn)
+        levels.append(helpers.memory_of_process())
+    growths = [after - before for before, after in itertools.pairwise(levels)]
+    return sum(growths) - max(growths)
+
+
 def test_functions_by_value_in_flat_memory(kind):
     """A new function for every task: caches on both sides have their bounds."""
     with plait.Pool(2, kind=kind) as pool:
@@ -74,9 +86,7 @@ def test_functions_by_value_in_flat_memory(kind):
                 assert pool.submit(function, ballast).result(LONG) == 10_000 + number
 
         some(1500, 0)
-        before = helpers.memory_of_process()
-        some(3000, 1500)
-        assert helpers.memory_of_process() - before < 12 * MEGABYTE
+        assert growth(lambda turn: some(1000, 1500 + 1000 * turn)) < 8 * MEGABYTE
 
 
 def test_failures_in_flat_memory(kind):
@@ -92,9 +102,7 @@ def test_failures_in_flat_memory(kind):
                     next(results)
 
         some(300)
-        before = helpers.memory_of_process()
-        some(700)
-        assert helpers.memory_of_process() - before < 12 * MEGABYTE
+        assert growth(lambda _: some(230)) < 8 * MEGABYTE
 
 
 def test_results_never_asked_for_are_given_up(kind):

@@ -440,6 +440,11 @@ class PlaitBackend(AutoBatchingMixin, ParallelBackendBase):  # type: ignore[misc
         if call is None:
             return
         call.abort()
+        # joblib sets batches aside for the next callback, and would give them to the next call.
+        batches = getattr(self.parallel, "_ready_batches", None)
+        with contextlib.suppress(queue.Empty):
+            while batches is not None:
+                batches.get_nowait()
         self.terminate()
         if ensure_ready:
             self._open()

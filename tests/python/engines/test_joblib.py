@@ -179,6 +179,27 @@ def test_a_with_block_keeps_its_pool(on, monkeypatch):
     assert parallel(delayed(abs)(n) for n in range(5)) == list(range(5))
 
 
+def test_what_a_failed_call_had_prepared_is_not_run_by_the_next(on, gate):
+    """The first task's callback slices two more off, and has submitted one of them."""
+
+    def work(n):
+        if n == 1:
+            gate.wait()
+            raise ZeroDivisionError
+        return n if n == 0 else spin_unless(n, -1)
+
+    def tasks():
+        for n in range(4):
+            if n == 3:
+                gate.open()
+            yield delayed(work)(n)
+
+    with on(2), Parallel(pre_dispatch="n_jobs", batch_size=1) as parallel:
+        with pytest.raises(ZeroDivisionError):
+            parallel(tasks())
+        assert parallel(delayed(abs)(-n) for n in range(5)) == list(range(5))
+
+
 def test_many_threads_at_once(on):
     def work(index):
         with on(2 + index % 2):
