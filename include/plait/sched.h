@@ -32,8 +32,9 @@ typedef struct plait_worker_ops {
     /* Once, after enter if that succeeded: calls loop(worker), in which everything below happens.
      * May be NULL, when there is nothing to put around it. */
     void (*surround)(plait_worker_t *worker, void (*loop)(plait_worker_t *worker));
-    /* Runs a claimed task and writes its outcome; the scheduler completes it. */
-    void (*run)(plait_worker_t *worker, plait_task_t *task);
+    /* Runs a claimed task, writes its outcome, and returns it for the scheduler to complete. It may
+     * have taken others (plait_worker_take): then it completes all but one, and returns that. */
+    plait_task_t *(*run)(plait_worker_t *worker, plait_task_t *task);
     /* Runs items [low, high) of the job in order; returns how many it ran, at least 1. */
     uint64_t (*run_items)(plait_worker_t *worker, plait_job_t *job, uint64_t low, uint64_t high);
     /* After each task that is complete and each run_items: what nobody is to wait for. */
@@ -141,6 +142,18 @@ plait_worker_t *plait_worker_current(void);
  * there is one, and returns whether there was. `own`: only from the worker's own deque, newest
  * first. */
 bool plait_worker_help(plait_worker_t *worker, bool own);
+
+/* On the worker's thread, inside run: takes the task that it would run next out of the queues, unless
+ * that is one to be stolen, or of a level below normal, or a range; NULL then. The caller has its
+ * reference, and is to claim, complete or give it back; nobody else can find it meanwhile. */
+plait_task_t *plait_worker_take(plait_worker_t *worker);
+
+/* Likewise: puts a task that was taken where the worker finds it next, and others may steal it, and
+ * has one of them look. PLAIT_OK, or PLAIT_NOMEM: the caller has it still. */
+int plait_worker_give_back(plait_worker_t *worker, plait_task_t *task);
+
+/* Likewise: the end of a task that was taken, claimed and run. */
+void plait_worker_complete(plait_task_t *task);
 
 plait_sched_t *plait_worker_sched(plait_worker_t *worker);
 void *plait_sched_context(plait_sched_t *sched);

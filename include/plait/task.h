@@ -25,7 +25,8 @@ enum {
     PLAIT_TASK_CANCELLED = 4, /* it will never run */
     PLAIT_TASK_WAITED = 8,    /* a thread may sleep on the word */
     PLAIT_TASK_WATCHED = 16,  /* the notifier is to be told */
-    PLAIT_TASK_EXPIRED = 32   /* it will never run, since its deadline passed before it began */
+    PLAIT_TASK_EXPIRED = 32,  /* it will never run, since its deadline passed before it began */
+    PLAIT_TASK_HELD = 64      /* a worker will claim it, unless it lets go of it */
 };
 
 struct plait_task {
@@ -49,17 +50,24 @@ void plait_task_release(plait_task_t *task);
  * do but release). */
 bool plait_task_claim_worker(plait_task_t *task);
 
+/* Worker: keeps the task from being cancelled or expiring until it claims it or lets go of it; false
+ * where it was cancelled or has expired. */
+bool plait_task_hold_worker(plait_task_t *task);
+
+/* Whoever knows that the holder will not claim it: it is pending again. */
+void plait_task_let_go(plait_task_t *task);
+
 /* Worker, after it has written the outcome: publishes it (release; pairs with the acquire of
  * is_final and wait), wakes those who wait and tells the notifier. The worker's reference keeps the
  * task alive. */
 void plait_task_complete_worker(plait_task_t *task);
 
-/* Any thread: cancels a task that no worker has claimed. True if it is cancelled now, by this call
+/* Any thread: cancels a task that no worker has claimed or holds. True if it is cancelled now, by this call
  * or before; *first tells whether this call did it. */
 bool plait_task_cancel(plait_task_t *task, bool *first);
 
-/* Any thread that keeps the task alive meanwhile: makes a task that no worker has claimed and nobody
- * has cancelled EXPIRED. True if this call did it. */
+/* Any thread that keeps the task alive meanwhile: makes a task that no worker has claimed or holds and
+ * nobody has cancelled EXPIRED. True if this call did it. */
 bool plait_task_expire(plait_task_t *task);
 
 /* Any thread: the state's bits, with acquire order. */

@@ -103,6 +103,9 @@ void answer_raised(worker_data_t *data, answer_t *answer);
 /* Any thread, no interpreter needed: the answer of a broken pool. */
 void answer_broken(pool_core_t *core, answer_t *answer);
 
+/* Any thread: as plait_task_cancel, also where a worker has taken it ahead of those before it. */
+bool call_cancel(call_t *call, bool *first);
+
 /* An op of the scheduler, of every kind: a call that it does not run gets that answer. */
 void call_abandon(plait_sched_t *sched, plait_task_t *task);
 

@@ -235,7 +235,7 @@ static bool cancel_call(call_t *call, bool *first)
     if (call->nested != NULL && !plait_task_is_final(plait_task_state(&call->task)) &&
         !ask_parent(call, ASK_CANCEL))
         return false;
-    return plait_task_cancel(&call->task, first);
+    return call_cancel(call, first);
 }
 
 PyDoc_STRVAR(cancel_doc,

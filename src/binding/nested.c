@@ -422,7 +422,7 @@ static uint64_t ask_about_call(line_t *line, uint64_t what, uint64_t number)
     if (call == NULL)
         return 0; /* it is final, and the child hears of it */
     if (what == ASK_CANCEL)
-        told = plait_task_cancel(&call->task, &first);
+        told = call_cancel(call, &first);
     else if (what == ASK_INTERRUPT)
         told = interrupt_call(call);
     else
@@ -440,7 +440,7 @@ static uint64_t ask_about_pool(uint64_t what, uint64_t id, uint64_t how)
     if (what == ASK_CLOSE) {
         plait_sched_close(sched);
         if (how != 0)
-            plait_sched_drain(sched);
+            core_drain(plait_sched_context(sched));
     } else if (what == ASK_STOP) {
         interrupt_workers(plait_sched_context(sched));
     } else {

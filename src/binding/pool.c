@@ -152,7 +152,7 @@ static PyObject *pool_close(PyObject *object, PyObject *drain)
     }
     plait_sched_close(self->core->sched);
     if (drain == Py_True)
-        plait_sched_drain(self->core->sched);
+        core_drain(self->core);
     Py_RETURN_NONE;
 }
 

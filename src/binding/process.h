@@ -99,13 +99,24 @@ enum {
 /* How many functions a child keeps, and how many of its own the parent keeps for it. */
 #define PROCESS_FUNCTIONS 200
 
+/* Requests that a child has, or is to have, besides the present one: see proxy_ahead.c. */
+#define AHEAD_MOST 32
+
+typedef struct ahead {
+    call_t *call;
+    uint64_t number;
+    bool recalled; /* the child does not have it, or has not begun it and will not */
+} ahead_t;
+
 /* A proxy's, or of a later pool's: see reuse_process.c. */
 typedef struct process {
     kept_t kept; /* first */
     /* guarded by the worker's lock */
     plait_child_t child;
     bool alive;
-    struct frame *top; /* what runs, on what waits for it: see proxy.h */
+    struct frame *top;         /* what runs, on what waits for it: see proxy.h */
+    ahead_t ahead[AHEAD_MOST]; /* oldest first */
+    unsigned ahead_count;
     /* the proxy's own */
     uint64_t request;                   /* the number of the present one, or of the last */
     uint64_t last;                      /* the greatest number so far */
@@ -116,6 +127,9 @@ typedef struct process {
     uint64_t items_stream, items_first; /* the block of items that it keeps */
     uint64_t served;                    /* how many tasks and items it has run */
     bool exhausted;                     /* it has run out of memory, and is to be replaced */
+    int64_t answered;                   /* when the last answer to a call came */
+    int64_t pace;                       /* ns between two of them, lately; 0: unknown */
+    unsigned ahead_pause;               /* how many calls to run before one may go ahead again */
 } process_t;
 
 /* Before a child is started for a pool: what a later one must be like that may take it. */

@@ -87,7 +87,7 @@ int proxy_begin(plait_worker_t *worker, worker_data_t *data)
     frame->lost = false;
     plait_prim_lock(&data->lock);
     process->request = frame->request = ++process->last;
-    frame->struck = false;
+    frame->struck = frame->recalled = false;
     plait_atomic_store_seq_cst(&data->current, frame->current);
     plait_prim_unlock(&data->lock);
     /* seq_cst, after it is current: as in begin_call */
@@ -205,32 +205,38 @@ int proxy_send_context(process_t *process, const shipment_t *context, plait_lett
     return proxy_send(process, &letter);
 }
 
-/* PLAIT_OK with the child's answer. */
-static int ask(worker_data_t *data, call_t *call)
+int proxy_send_call(process_t *process, const call_t *call, uint64_t number)
 {
-    process_t *process = data->process;
-    shipment_t *function = call->flat.function;
     plait_letter_t letter = {.type = REQUEST_CALL, .words[CALL_ROOT] = call->flat.arguments.root};
     put_message(&letter, 1, &call->flat.arguments);
-    proxy_put_function(process, function, &letter);
+    proxy_put_function(process, call->flat.function, &letter);
+    letter.number = number;
     int result = proxy_send_context(process, call->flat.context, &letter);
-    if (result == PLAIT_OK)
-        result = proxy_send(process, &letter);
-    if (result == PLAIT_OK)
-        result = proxy_receive(data, &letter);
+    return result == PLAIT_OK ? proxy_send(process, &letter) : result;
+}
+
+/* PLAIT_OK with the child's answer; PLAIT_RETRY where it has not begun the call, and will not. */
+static int receive_answer(worker_data_t *data, call_t *call)
+{
+    plait_letter_t letter;
+    int result = proxy_receive(data, &letter);
     if (result != PLAIT_OK)
         return result;
     result = letter.type == REPLY_CALL ? proxy_read_answer(&letter, &call->answer) : PLAIT_CORRUPT;
-    proxy_note_flags(data, function, letter.words[ANSWER_FLAGS]);
-    proxy_finish(process, &letter);
+    proxy_note_flags(data, call->flat.function, letter.words[ANSWER_FLAGS]);
+    proxy_finish(data->process, &letter);
     return result;
 }
 
 bool proxy_may_begin_again(worker_data_t *data, int result, unsigned *attempts)
 {
     process_t *process = data->process;
+    if (result == PLAIT_RETRY)
+        return true;
+    if (result != PLAIT_CLOSED || process->top->lost || ++*attempts > ATTEMPTS)
+        return false;
     /* What lies above others has a greater number than they. */
-    if (result != PLAIT_CLOSED || process->top->lost || ++*attempts > ATTEMPTS ||
+    if (!process->top->recalled &&
         plait_atomic_load_seq_cst(&process->child.channel.shared->begun) >= process->request)
         return false;
     proxy_bury(data, PLAIT_PRIM_FOREVER);
@@ -248,32 +254,63 @@ bool proxy_may_retry(worker_data_t *data, call_t *current, int result, uint32_t 
     return true;
 }
 
-static void run(plait_worker_t *worker, plait_task_t *task)
+/* Answers the call of the frame on top, which the child has been asked already if it has a number. */
+static void answer(plait_worker_t *worker, worker_data_t *data, call_t *call)
 {
-    worker_data_t *data = plait_worker_data(worker);
-    call_t *call = (call_t *)task;
-    frame_t frame = {.current = call};
+    frame_t *frame = data->process->top;
+    bool asked = frame->request != 0, again = false;
     unsigned attempts = 0;
     int result = PLAIT_OK;
-    bool begun;
-    proxy_make_room(data);
-    proxy_push(data, &frame);
+    if (asked)
+        interrupt_marked(data); /* as in proxy_begin */
     do {
-        begun = proxy_begin(worker, data) == 0;
-        if (!begun) {
+        if (!asked && proxy_begin(worker, data) < 0) {
             answer_broken(data->core, &call->answer);
-            break;
+            return;
         }
-        result = ask(data, call);
+        if (!asked)
+            result = proxy_send_call(data->process, call, frame->request);
+        asked = false;
+        /* Once only: a child that does not begin the call may be stopped, and its ring full soon. */
+        if (result == PLAIT_OK && !again && !proxy_fill_ahead(worker, data))
+            result = PLAIT_RETRY;
+        again = true;
+        if (result == PLAIT_OK)
+            result = receive_answer(data, call);
     } while (result != PLAIT_OK && (proxy_may_begin_again(data, result, &attempts) ||
                                     proxy_may_retry(data, call, result, &call->retries)));
-    if (begun && result != PLAIT_OK)
+    if (result != PLAIT_OK)
         proxy_answer_failed(data, result, call->flat.function->name, &call->answer);
-    proxy_pop(data, &frame);
+    else
+        proxy_note_pace(data);
+}
+
+/* Nobody reaches the call by its worker any more. */
+static void settle(worker_data_t *data, call_t *call)
+{
     data->process->served++;
     call_drop_arguments(call);
     if (call->deadline != NULL)
         deadline_settle(call);
+}
+
+static plait_task_t *run(plait_worker_t *worker, plait_task_t *task)
+{
+    worker_data_t *data = plait_worker_data(worker);
+    call_t *call = (call_t *)task, *next;
+    frame_t frame = {.current = call};
+    proxy_make_room(data);
+    proxy_push(data, &frame);
+    answer(worker, data, call);
+    while ((next = proxy_next_ahead(data)) != NULL) {
+        settle(data, call);
+        plait_worker_complete(&call->task);
+        call = next;
+        answer(worker, data, call);
+    }
+    proxy_pop(data, &frame);
+    settle(data, call);
+    return &call->task;
 }
 
 /* ---- the rest ---- */

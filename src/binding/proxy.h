@@ -23,6 +23,7 @@ typedef struct frame {
     call_t *current;  /* what it runs; items_of() for items */
     uint64_t request; /* its number; 0 before the child has been asked */
     bool struck;      /* the child was asked to interrupt the items, or whatever it ran */
+    bool recalled;    /* the child has not begun it, and will not */
     /* the proxy's own */
     struct stretch *stretch; /* NULL but for items */
     bool has_desk;           /* these are the items that lie on the child's */
@@ -38,7 +39,7 @@ typedef struct frame {
 int proxy_send(process_t *process, const plait_letter_t *letter);
 
 /* The next answer to the present request; what precedes it is done for the child. Blocks. The letter
- * is to be finished before the next one. */
+ * is to be finished before the next one. PLAIT_RETRY: there is none, the child has not begun it. */
 int proxy_receive(worker_data_t *data, plait_letter_t *letter);
 void proxy_finish(process_t *process, plait_letter_t *letter);
 
@@ -61,6 +62,9 @@ void proxy_dismiss(worker_data_t *data);
  * that wait in it are lost, but for what lies on its desk. */
 plait_child_death_t proxy_bury(worker_data_t *data, int64_t deadline);
 
+/* The answer of a call that its child has taken along. */
+void proxy_answer_died(const plait_child_death_t *death, call_t *call);
+
 /* The answer of the frame on top where the child could not give one: `result` is what the wire said.
  * The child is buried, but where only memory was lacking here. */
 void proxy_answer_failed(worker_data_t *data, int result, const char *task, answer_t *answer);
@@ -76,6 +80,9 @@ void proxy_push(worker_data_t *data, frame_t *frame);
 
 /* Takes it away again; the one below is set aside still. */
 void proxy_pop(worker_data_t *data, const frame_t *frame);
+
+/* Sends a call's request with this number. */
+int proxy_send_call(process_t *process, const call_t *call, uint64_t number);
 
 /* Asks for the frame on top, with a number of its own, what there is a child for; -1 where there can
  * be none any more. */
@@ -99,6 +106,30 @@ bool proxy_may_begin_again(worker_data_t *data, int result, unsigned *attempts);
 /* Whether a child's death is to be followed by another run, which uses up one of `retries`. Nobody
  * wants another of what was interrupted, by its deadline perhaps; that comes before the kill. */
 bool proxy_may_retry(worker_data_t *data, call_t *current, int result, uint32_t *retries);
+
+/* ---- proxy_ahead.c ---- */
+
+/* The request on top is with the child: sends it some more, if they are likely to be short. False where
+ * the one on top was recalled along with some of them: it is to be asked again. */
+bool proxy_fill_ahead(plait_worker_t *worker, worker_data_t *data);
+
+/* An answer has come: whether requests may be ahead follows from how long it took. */
+void proxy_note_pace(worker_data_t *data);
+
+/* Takes back what the child has not begun, for any worker to run. True if that is so of the request on
+ * top, too, which the caller is to ask again. */
+bool proxy_recall_ahead(worker_data_t *data);
+
+/* The same under the worker's lock, by any thread: marks it, for the proxy to do the rest. */
+void proxy_mark_recalled(worker_data_t *data);
+
+/* The child has ended, nobody is about to reach it: what it has begun besides the request on top, which
+ * only one that is out of order can have, fails; the rest goes back. */
+void proxy_fail_ahead(worker_data_t *data, const plait_child_death_t *death);
+
+/* The request on top has its answer: makes the next one of those ahead the one on top, and returns its
+ * call; NULL where there is none. It has a number if the child has it. */
+call_t *proxy_next_ahead(worker_data_t *data);
 
 /* ---- proxy_items.c ---- */
 

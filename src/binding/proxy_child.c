@@ -28,6 +28,7 @@ plait_child_death_t proxy_bury(worker_data_t *data, int64_t deadline)
     process_t *process = data->process;
     plait_child_death_t death;
     plait_prim_lock(&data->lock); /* nobody interrupts it from here on */
+    proxy_mark_recalled(data);
     process->alive = false;
     plait_prim_unlock(&data->lock);
     cut_line(process, deadline);
@@ -40,6 +41,7 @@ plait_child_death_t proxy_bury(worker_data_t *data, int64_t deadline)
             frame->lost = true;
             frame->death = death;
         }
+    proxy_fail_ahead(data, &death);
     table_clear(&process->known);
     process->items_stream = process->context = process->served = 0;
     process->exhausted = false;
@@ -69,6 +71,12 @@ static void write_death(const plait_child_death_t *death, bool corrupt, const ch
             message->root = root;
     }
     plait_flat_writer_fini(&writer);
+}
+
+void proxy_answer_died(const plait_child_death_t *death, call_t *call)
+{
+    call->answer.outcome = OUTCOME_DIED;
+    write_death(death, false, call->flat.function->name, &call->answer.message);
 }
 
 void proxy_answer_failed(worker_data_t *data, int result, const char *task, answer_t *answer)

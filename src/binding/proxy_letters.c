@@ -6,6 +6,9 @@
 /* How long the proxy sleeps at most before it looks: see receive_any; in ns. */
 #define LOOK INT64_C(1000000000)
 
+/* How long the child may take for a request before those ahead of it are recalled, in ns. */
+#define LOOK_AHEAD INT64_C(1000000)
+
 int proxy_send(process_t *process, const plait_letter_t *letter)
 {
     int result;
@@ -33,16 +36,28 @@ static int visit(worker_data_t *data, plait_letter_t *letter)
     return PLAIT_OK;
 }
 
+/* The child would take every request for one that was recalled. */
+static bool is_out_of_order(process_t *process)
+{
+    return plait_atomic_load_seq_cst(&process->child.channel.shared->begun) > process->last;
+}
+
 /* The next letter that belongs to the present request. Looks now and then even if it is not woken: a
  * child that writes nonsense may have written over the word that says who sleeps. */
-static int receive_any(process_t *process, plait_letter_t *letter)
+static int receive_any(worker_data_t *data, plait_letter_t *letter)
 {
     int result;
+    process_t *process = data->process;
     plait_ring_t *ring = &process->child.channel.replies;
-    do
+    do {
+        int64_t look = process->ahead_count > 0 ? LOOK_AHEAD : LOOK;
         result = plait_wire_receive_spsc(ring, process->child.channel.socket, true,
-                                         plait_prim_now() + LOOK, letter);
-    while (result == PLAIT_INTERRUPTED || result == PLAIT_TIMEOUT);
+                                         plait_prim_now() + look, letter);
+        if (result == PLAIT_TIMEOUT && is_out_of_order(process))
+            return PLAIT_CORRUPT;
+        if (result == PLAIT_TIMEOUT && proxy_recall_ahead(data))
+            return PLAIT_RETRY;
+    } while (result == PLAIT_INTERRUPTED || result == PLAIT_TIMEOUT);
     bool asks = result == PLAIT_OK && letter->type >= REPLY_VISIT && letter->type < REPLY_HELP;
     if (result == PLAIT_OK && !asks && letter->number != process->request) {
         plait_wire_finish_spsc(ring, letter);
@@ -66,6 +81,8 @@ static int serve_line(process_t *process, plait_letter_t *letter)
 static int do_for_child(worker_data_t *data, plait_letter_t *letter)
 {
     process_t *process = data->process;
+    if (letter->type != REPLY_VISIT) /* before it submits something, or waits for what it has */
+        proxy_recall_ahead(data);
     if (letter->type == REPLY_HELP) {
         bool own = letter->words[HELP_OWN] != 0;
         proxy_finish(process, letter); /* others come before the next of this request */
@@ -78,12 +95,11 @@ static int do_for_child(worker_data_t *data, plait_letter_t *letter)
 
 int proxy_receive(worker_data_t *data, plait_letter_t *letter)
 {
-    process_t *process = data->process;
-    int result = receive_any(process, letter);
+    int result = receive_any(data, letter);
     while (result == PLAIT_OK && letter->type >= REPLY_VISIT && letter->type <= REPLY_HELP) {
         result = do_for_child(data, letter);
         if (result == PLAIT_OK)
-            result = receive_any(process, letter);
+            result = receive_any(data, letter);
     }
     return result;
 }

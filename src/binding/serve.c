@@ -232,16 +232,23 @@ static shipment_t *take_context(service_t *service, const plait_letter_t *letter
     return service->context;
 }
 
-/* The function of a request, as worker_function wants it; it lies on the caller's stack. */
-static void take_function(service_t *service, const plait_letter_t *letter, shipment_t *function)
+/* Begins a request, unless the parent has taken it back; what it says of functions holds anyway. */
+static bool begin_request(service_t *service, const plait_letter_t *letter)
 {
     if (letter->words[CALL_FLAGS] & FLAG_FORGET)
         worker_forget_functions(service->data);
+    if (!plait_begun_claim(&service->channel.shared->begun, letter->number))
+        return false;
+    plait_atomic_store_seq_cst(&service->data->request, letter->number);
+    return true;
+}
+
+/* The function of a request, as worker_function wants it; it lies on the caller's stack. */
+static void take_function(const plait_letter_t *letter, shipment_t *function)
+{
     plait_atomic_init(&function->references, 1);
     function->id = letter->words[CALL_FUNCTION];
     function->message = message_in(letter, 0, letter->words[CALL_FUNCTION_ROOT]);
-    plait_atomic_store_seq_cst(&service->data->request, letter->number);
-    plait_atomic_store_seq_cst(&service->channel.shared->begun, letter->number);
 }
 
 static void do_setup(service_t *service, const plait_letter_t *letter)
@@ -257,7 +264,8 @@ static void do_setup(service_t *service, const plait_letter_t *letter)
 static void do_initialize(service_t *service, const plait_letter_t *letter)
 {
     shipment_t function;
-    take_function(service, letter, &function);
+    plait_atomic_store_seq_cst(&service->data->request, letter->number);
+    take_function(letter, &function);
     service->core->initializer_shipment = &function;
     service->core->initializer_arguments = message_in(letter, 1, letter->words[CALL_ROOT]);
     reply_ready(service, worker_run_initializer(service->data));
@@ -290,7 +298,7 @@ static void do_call(service_t *service, const plait_letter_t *letter)
     call_t *call = take_call(service);
     plait_letter_t answer = {.type = REPLY_CALL};
     shipment_t function;
-    take_function(service, letter, &function);
+    take_function(letter, &function);
     shipment_retain(&function); /* the call's */
     call->flat.function = &function;
     call->flat.context = take_context(service, letter);
@@ -378,7 +386,7 @@ static void do_items(service_t *service, plait_letter_t *letter)
         Py_FatalError("plait: no memory for the items of a map");
     block_t *block = take_block(service, letter);
     shipment_t *context = take_context(service, letter);
-    take_function(service, letter, &function);
+    take_function(letter, &function);
     /* Its own: it may be asked for again when the letter is no longer there. */
     function.message = take_message(letter, 0, letter->words[CALL_FUNCTION_ROOT]);
     map_job_t job = {.stream = stream,
@@ -434,10 +442,8 @@ bool service_next(service_t *service, plait_letter_t *letter)
     }
 }
 
-void service_serve(service_t *service, plait_letter_t *letter)
+static void do_request(service_t *service, plait_letter_t *letter)
 {
-    plait_letter_t *below = service->letter;
-    service->letter = letter;
     switch (letter->type) {
     case REQUEST_SETUP:
         do_setup(service, letter);
@@ -458,6 +464,27 @@ void service_serve(service_t *service, plait_letter_t *letter)
         do_leave(service);
         break;
     }
+}
+
+/* A request that was taken back needs no answer, and nobody waits for one. */
+static void unhear(service_t *service)
+{
+    Py_BEGIN_ALLOW_THREADS
+    plait_prim_lock(&service->sending);
+    service->heard = service->depth > 0;
+    plait_prim_unlock(&service->sending);
+    Py_END_ALLOW_THREADS
+}
+
+void service_serve(service_t *service, plait_letter_t *letter)
+{
+    plait_letter_t *below = service->letter;
+    service->letter = letter;
+    bool runs = letter->type == REQUEST_CALL || letter->type == REQUEST_ITEMS;
+    if (runs && !begin_request(service, letter))
+        unhear(service);
+    else
+        do_request(service, letter);
     plait_wire_finish_spsc(&service->channel.requests, letter);
     service->letter = below;
 }

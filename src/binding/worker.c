@@ -416,9 +416,10 @@ static inline void take_turns(plait_worker_t *worker, worker_data_t *data)
 #endif
 }
 
-static void run(plait_worker_t *worker, plait_task_t *task)
+static plait_task_t *run(plait_worker_t *worker, plait_task_t *task)
 {
     call_run(plait_worker_data(worker), (call_t *)task);
+    return task;
 }
 
 static uint64_t run_items(plait_worker_t *worker, plait_job_t *job, uint64_t low, uint64_t high)

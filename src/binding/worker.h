@@ -29,6 +29,7 @@ typedef struct pool_core {
     PyObject *initializer;              /* thread kind: a callable without arguments, or NULL */
     char *name_prefix;                  /* of the threads' names, UTF-8 */
     PLAIT_ATOMIC(uint32_t) interrupted; /* set once: what runs or still begins is interrupted */
+    PLAIT_ATOMIC(uint32_t) drained;     /* set once: what no worker has begun is cancelled */
     PLAIT_ATOMIC(uint32_t) entered; /* workers that are past the initializer and have not left */
     /* guarded by lock */
     plait_prim_lock_t lock;
@@ -97,6 +98,10 @@ typedef struct worker_data {
     struct worker_data *next; /* guarded by the pool's lock, as visitors */
     unsigned visitors;
 } worker_data_t;
+
+/* Any thread, after the scheduler was closed: plait_sched_drain, and the same for what workers have
+ * taken ahead. */
+void core_drain(pool_core_t *core);
 
 extern const plait_worker_ops_t worker_ops;         /* thread and interpreter kind */
 extern const plait_worker_ops_t worker_process_ops; /* see proxy.h */

@@ -10,6 +10,7 @@
 #ifndef PLAIT_CORE_CHANNEL_H
 #define PLAIT_CORE_CHANNEL_H
 
+#include "core/begun.h"
 #include "core/ring.h"
 
 #define PLAIT_CHANNEL_MAGIC UINT32_C(0x6e616863) /* "chan" */
@@ -33,8 +34,9 @@ typedef struct plait_channel_shared {
     PLAIT_ATOMIC(uint32_t) told_count;
     PLAIT_ATOMIC(uint64_t) told;
     char pad0[PLAIT_PRIM_CACHE_LINE - 48];
-    /* written by the child: the last request that it has begun; how much of the present one is
-     * finished, in units of its user's, and how many bytes of it lie on the desk */
+    /* written by the child: the last request that it has begun (or the parent has taken back, see
+     * begun.h); how much of the present one is finished, in units of its user's, and how many bytes
+     * of it lie on the desk */
     PLAIT_ATOMIC(uint64_t) begun;
     PLAIT_ATOMIC(uint64_t) finished;
     PLAIT_ATOMIC(uint64_t) desk_used;

@@ -74,21 +74,28 @@ static plait_deque_ring_t *grow(plait_deque_t *deque, plait_deque_ring_t *ring, 
     return bigger;
 }
 
+bool plait_deque_has_room_owner(plait_deque_t *deque)
+{
+    /* relaxed: the owner alone writes bottom and ring. */
+    int64_t bottom = plait_atomic_load_relaxed(&deque->bottom);
+    int64_t mask = (int64_t)plait_atomic_load_relaxed(&deque->ring)->mask;
+    /* acquire: pairs with the thief's swap of top, so that the thief's read of the slot comes before
+     * the slot is filled again. */
+    if (bottom - deque->top_seen > mask)
+        deque->top_seen = plait_atomic_load_acquire(&deque->top);
+    return bottom - deque->top_seen <= mask;
+}
+
 int plait_deque_push_owner(plait_deque_t *deque, void *item)
 {
     /* relaxed: the owner alone writes bottom and ring. */
     int64_t bottom = plait_atomic_load_relaxed(&deque->bottom);
     plait_deque_ring_t *ring = plait_atomic_load_relaxed(&deque->ring);
 
-    if (bottom - deque->top_seen > (int64_t)ring->mask) {
-        /* acquire: pairs with the thief's swap of top, so that the thief's read of the slot
-         * comes before the slot is filled again. */
-        deque->top_seen = plait_atomic_load_acquire(&deque->top);
-        if (bottom - deque->top_seen > (int64_t)ring->mask) {
-            ring = grow(deque, ring, deque->top_seen, bottom);
-            if (!ring)
-                return PLAIT_NOMEM;
-        }
+    if (!plait_deque_has_room_owner(deque)) {
+        ring = grow(deque, ring, deque->top_seen, bottom);
+        if (!ring)
+            return PLAIT_NOMEM;
     }
     /* relaxed: the release of bottom publishes it. */
     plait_atomic_store_relaxed(ring_slot(ring, bottom), item);

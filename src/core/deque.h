@@ -8,6 +8,7 @@
 #ifndef PLAIT_CORE_DEQUE_H
 #define PLAIT_CORE_DEQUE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include "core/atomic.h"
@@ -60,6 +61,9 @@ void plait_deque_fini(plait_deque_t *deque);
 
 /* Owner only, does not block. PLAIT_OK or PLAIT_NOMEM (the item was not pushed). */
 int plait_deque_push_owner(plait_deque_t *deque, void *item);
+
+/* Owner only: whether the next push needs no memory. */
+bool plait_deque_has_room_owner(plait_deque_t *deque);
 
 /* Owner only, does not block. The newest item: PLAIT_OK, or PLAIT_EMPTY. */
 int plait_deque_pop_owner(plait_deque_t *deque, void **item);

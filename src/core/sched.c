@@ -48,15 +48,20 @@ static bool find_in_levels(plait_worker_t *worker, unsigned first, unsigned end,
     return plait_levels_pop_mpmc(&worker->sched->levels, first, end, item) == PLAIT_OK;
 }
 
-static bool find(plait_worker_t *worker, void **item)
+/* Where a worker looks before it takes anything from others. */
+static inline bool find_first(plait_worker_t *worker, bool used, void **item)
 {
     const unsigned normal = PLAIT_LEVEL_NORMAL;
-    plait_levels_t *levels = &worker->sched->levels;
-    bool used = plait_levels_are_used(levels);
     return (used && find_in_levels(worker, 0, normal, item)) ||
            plait_deque_pop_owner(&worker->deque, item) == PLAIT_OK ||
-           plait_inject_pop_mpmc(&levels->queues[normal], item) == PLAIT_OK ||
-           steal(worker, item) || (used && find_in_levels(worker, normal + 1, PLAIT_LEVELS, item));
+           plait_inject_pop_mpmc(&worker->sched->levels.queues[normal], item) == PLAIT_OK;
+}
+
+static bool find(plait_worker_t *worker, void **item)
+{
+    bool used = plait_levels_are_used(&worker->sched->levels);
+    return find_first(worker, used, item) || steal(worker, item) ||
+           (used && find_in_levels(worker, PLAIT_LEVEL_NORMAL + 1, PLAIT_LEVELS, item));
 }
 
 static bool has_items(plait_sched_t *sched)
@@ -125,7 +130,7 @@ static void run_task(plait_worker_t *worker, plait_task_t *task)
         if (broken)
             sched->ops->abandon(sched, task);
         else
-            sched->ops->run(worker, task);
+            task = sched->ops->run(worker, task);
         plait_task_complete_worker(task);
         if (!broken)
             sched->ops->rest(worker);
@@ -424,6 +429,44 @@ int plait_sched_submit_job(plait_sched_t *sched, plait_job_t *job)
     if (result != PLAIT_OK && range != NULL)
         plait__range_free(range);
     return result;
+}
+
+/* ---- ahead ---- */
+
+/* The last worker of a scheduler that is closed has not ended yet, so whoever is woken or started will. */
+static int give_back(plait_worker_t *worker, void *item)
+{
+    plait_sched_t *sched = worker->sched;
+    if (plait_deque_push_owner(&worker->deque, item) != PLAIT_OK)
+        return PLAIT_NOMEM;
+    /* acquire: as in push */
+    if (!plait_park_wake_one(&sched->park) &&
+        plait_atomic_load_acquire(&sched->started) < sched->capacity)
+        start_workers(sched, 1);
+    return PLAIT_OK;
+}
+
+plait_task_t *plait_worker_take(plait_worker_t *worker)
+{
+    void *item;
+    bool used = plait_levels_are_used(&worker->sched->levels);
+    if (!plait_deque_has_room_owner(&worker->deque) || !find_first(worker, used, &item))
+        return NULL;
+    if (plait__range_of_item(item) == NULL)
+        return item;
+    give_back(worker, item); /* there is room */
+    return NULL;
+}
+
+int plait_worker_give_back(plait_worker_t *worker, plait_task_t *task)
+{
+    return give_back(worker, task);
+}
+
+void plait_worker_complete(plait_task_t *task)
+{
+    plait_task_complete_worker(task);
+    plait_task_release(task);
 }
 
 /* ---- ending ---- */

@@ -28,10 +28,26 @@ void plait_task_release(plait_task_t *task)
         task->destroy(task);
 }
 
+/* Sets RUNNING or HELD; false where the task will never run. */
+static bool take(plait_task_t *task, uint32_t bit)
+{
+    uint32_t before = plait_atomic_or_acq_rel(&task->state, bit);
+    return (before & (PLAIT_TASK_CANCELLED | PLAIT_TASK_EXPIRED)) == 0;
+}
+
 bool plait_task_claim_worker(plait_task_t *task)
 {
-    uint32_t before = plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_RUNNING);
-    return (before & (PLAIT_TASK_CANCELLED | PLAIT_TASK_EXPIRED)) == 0;
+    return take(task, PLAIT_TASK_RUNNING);
+}
+
+bool plait_task_hold_worker(plait_task_t *task)
+{
+    return take(task, PLAIT_TASK_HELD);
+}
+
+void plait_task_let_go(plait_task_t *task)
+{
+    plait_atomic_and_acq_rel(&task->state, ~(uint32_t)PLAIT_TASK_HELD);
 }
 
 /* What follows from a final state: `before` are the bits that the change replaced. */
@@ -50,13 +66,13 @@ void plait_task_complete_worker(plait_task_t *task)
     announce(task, plait_atomic_or_acq_rel(&task->state, PLAIT_TASK_DONE));
 }
 
-/* Sets `bit`, CANCELLED or EXPIRED, unless the task has been claimed or is final. *seen: the state
+/* Sets `bit`, CANCELLED or EXPIRED, unless the task has been claimed, is held or is final. *seen: the state
  * that decided. */
 static bool give_up(plait_task_t *task, uint32_t bit, uint32_t *seen)
 {
     *seen = plait_atomic_load_acquire(&task->state);
     do {
-        if ((*seen & PLAIT_TASK_RUNNING) || plait_task_is_final(*seen))
+        if ((*seen & (PLAIT_TASK_RUNNING | PLAIT_TASK_HELD)) || plait_task_is_final(*seen))
             return false;
     } while (!plait_atomic_cas_acq_rel(&task->state, seen, *seen | bit));
     announce(task, *seen);

@@ -116,7 +116,8 @@ struct unit {
     void (*act)(plait_worker_t *worker, struct unit *unit);
     void *argument;
     atomic_int ran, abandoned;
-    bool own; /* freed by destroy */
+    bool takes; /* see unit_take */
+    bool own;   /* freed by destroy */
 };
 
 static void unit_destroy(plait_task_t *task)
@@ -157,15 +158,40 @@ static struct unit *unit_new(struct pool *pool,
     return unit;
 }
 
-static void unit_run(plait_worker_t *worker, plait_task_t *task)
+static void unit_count(struct unit *unit)
+{
+    atomic_fetch_add(&unit->ran, 1);
+    atomic_fetch_add(&unit->pool->ran, 1);
+}
+
+/* Takes some tasks ahead, of which it runs every other one and gives the rest back. */
+static plait_task_t *unit_take(plait_worker_t *worker, plait_task_t *last)
+{
+    plait_task_t *next;
+    for (int i = 0; i < 6 && (next = plait_worker_take(worker)) != NULL; i++) {
+        if (i % 2 == 1) {
+            CHECK_EQ(plait_worker_give_back(worker, next), PLAIT_OK);
+        } else if (plait_task_hold_worker(next)) {
+            CHECK(plait_task_claim_worker(next));
+            plait_worker_complete(last);
+            last = next;
+            unit_count((struct unit *)last);
+        } else {
+            plait_task_release(next);
+        }
+    }
+    return last;
+}
+
+static plait_task_t *unit_run(plait_worker_t *worker, plait_task_t *task)
 {
     struct unit *unit = (struct unit *)task;
     CHECK(plait_worker_current() == worker);
-    atomic_fetch_add(&unit->ran, 1);
-    atomic_fetch_add(&unit->pool->ran, 1);
+    unit_count(unit);
     atomic_fetch_add(&unit->pool->rests_due, 1);
     if (unit->act != NULL)
         unit->act(worker, unit);
+    return unit->takes ? unit_take(worker, task) : task;
 }
 
 static void unit_abandon(plait_sched_t *sched, plait_task_t *task)
@@ -596,6 +622,60 @@ TEST(tasks_that_meet)
             atomic_store(&meeting.present, 0);
         }
         pool_close(&meeting.pool);
+    }
+}
+
+/* ---- tasks that are taken ahead ---- */
+
+TEST(taken_ahead)
+{
+    for (int round = 0; round < test_scaled(200); round++) {
+        struct pool pool;
+        int count = 50 + round % 7;
+        pool_open(&pool, 1 + (unsigned)round % 4);
+        for (int i = 0; i < count; i++) {
+            struct unit *unit = unit_new(&pool, NULL);
+            unit->takes = true;
+            CHECK_EQ(unit_hand_over(unit), PLAIT_OK);
+            if (i % 20 == 10) { /* is left where it was */
+                struct work *work = work_new(&pool, 3);
+                CHECK_EQ(plait_sched_submit_job(pool.sched, &work->job), PLAIT_OK);
+                plait_job_release(&work->job);
+            }
+        }
+        pool_close(&pool);
+        CHECK_EQ(pool.ran, count);
+        CHECK_EQ(pool.decided, count);
+    }
+}
+
+/* Takes the other task ahead, if nobody has it, gives it back, and waits for it. */
+static void act_give_back(plait_worker_t *worker, struct unit *unit)
+{
+    plait_task_t *other = plait_worker_take(worker);
+    if (other != NULL)
+        CHECK_EQ(plait_worker_give_back(worker, other), PLAIT_OK);
+    CHECK_EQ(plait_task_wait(unit->argument, PLAIT_PRIM_FOREVER), PLAIT_OK);
+}
+
+TEST(given_back_finds_another_worker)
+{
+    for (int round = 0; round < test_scaled(500); round++) {
+        struct pool pool;
+        struct unit other;
+        pool_open(&pool, 2);
+        if (round % 2)
+            CHECK_EQ(unit_hand_over(unit_new(&pool, NULL)), PLAIT_OK); /* starts a worker */
+        unit_init(&other, &pool, NULL);
+        struct unit *first = unit_new(&pool, act_give_back);
+        first->argument = &other.task;
+        CHECK_EQ(unit_hand_over(first), PLAIT_OK);
+        CHECK_EQ(plait_sched_submit(pool.sched, &other.task), PLAIT_OK);
+        plait_sched_close(pool.sched);
+        CHECK_EQ(plait_sched_join(pool.sched, PLAIT_PRIM_FOREVER), PLAIT_OK);
+        CHECK_EQ(other.ran, 1);
+        plait_task_release(&other.task);
+        pool_end_joined(&pool);
     }
 }
 

@@ -62,6 +62,36 @@ TEST(cancelled_is_not_claimed)
     CHECK_EQ(plait_task_wait(&task, PLAIT_PRIM_FOREVER), PLAIT_OK);
 }
 
+TEST(held_is_not_cancelled_until_let_go)
+{
+    plait_task_t task;
+    bool first = true;
+    plait_task_init(&task, count_destroyed);
+    CHECK(plait_task_hold_worker(&task));
+    CHECK(!plait_task_cancel(&task, &first));
+    CHECK(!first);
+    CHECK(!plait_task_expire(&task));
+    CHECK(!plait_task_is_final(plait_task_state(&task)));
+    plait_task_let_go(&task);
+    CHECK_EQ(plait_task_state(&task), 0);
+    CHECK(plait_task_cancel(&task, &first));
+    CHECK(first);
+    CHECK(!plait_task_hold_worker(&task));
+    CHECK(!plait_task_claim_worker(&task));
+}
+
+TEST(held_is_claimed)
+{
+    plait_task_t task;
+    bool first;
+    plait_task_init(&task, count_destroyed);
+    CHECK(plait_task_hold_worker(&task));
+    CHECK(plait_task_claim_worker(&task));
+    CHECK(!plait_task_cancel(&task, &first));
+    plait_task_complete_worker(&task);
+    CHECK(plait_task_is_final(plait_task_state(&task)));
+}
+
 TEST(wait_ends_at_its_deadline)
 {
     plait_task_t task;

@@ -14,7 +14,7 @@ static void destroy_task(plait_task_t *task)
     unmake(task);
 }
 
-enum role { WORK, CANCEL, EXPIRE, WAIT, WATCH };
+enum role { WORK, HOLD, CANCEL, EXPIRE, WAIT, WATCH };
 
 template<typename... rest>
 static constexpr int count_roles(rest...)
@@ -55,6 +55,17 @@ struct task_suite : rl::test_suite<derived, threads> {
             plait_task_complete_worker(task);
         }
         plait_task_release(task);
+    }
+
+    /* Holds it at first, and may let go of it. */
+    void hold()
+    {
+        bool held = plait_task_hold_worker(task), goes = rl::rand(2) == 0;
+        if (held && goes)
+            plait_task_let_go(task);
+        int before = ran;
+        work();
+        RL_ASSERT(ran == before + 1 || !held || goes);
     }
 
     void cancel()
@@ -115,6 +126,8 @@ struct task_suite : rl::test_suite<derived, threads> {
         switch (what) {
         case WORK:
             return work();
+        case HOLD:
+            return hold();
         case CANCEL:
             return cancel();
         case EXPIRE:
@@ -160,6 +173,9 @@ SUITE(two_cancel, 0, true, WORK, CANCEL, CANCEL)
 SUITE(expire_cancel, 0, true, WORK, CANCEL, EXPIRE)
 SUITE(expire_wait, 0, true, WORK, EXPIRE, WAIT)
 
+SUITE(hold_cancel, 0, true, HOLD, CANCEL, EXPIRE)
+SUITE(hold_wait, 0, true, HOLD, CANCEL, WAIT)
+
 #define SEARCHES(E, S, name)                                                                       \
     E(complete_wait, 20, name)                                                                     \
     E(two_wait, 3, name)                                                                           \
@@ -169,6 +185,8 @@ SUITE(expire_wait, 0, true, WORK, EXPIRE, WAIT)
     E(two_cancel, 4, name)                                                                         \
     E(expire_cancel, 3, name)                                                                      \
     E(expire_wait, 3, name)                                                                        \
+    E(hold_cancel, 3, name)                                                                        \
+    E(hold_wait, 3, name)                                                                          \
     S(cancel_watch, 20000, name)
 
 MODEL_MAIN(task, SEARCHES)

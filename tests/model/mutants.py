@@ -142,8 +142,8 @@ MUTANTS = [
     (
         "deque push: one slot too many",
         DEQUE,
-        "if (bottom - deque->top_seen > (int64_t)ring->mask) {\n            ring = grow",
-        "if (bottom - deque->top_seen > (int64_t)ring->mask + 1) {\n            ring = grow",
+        "return bottom - deque->top_seen <= mask;",
+        "return bottom - deque->top_seen <= mask + 1;",
         "deque",
         "growth",
         "bound 2",

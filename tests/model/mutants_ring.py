@@ -1,9 +1,38 @@
-"""Mutants of the ring; as in mutants.py, which adds them to its list."""
+"""Mutants of the ring, and of the word of begun requests; as in mutants.py, which adds them to its list."""
 
 RING = "src/core/ring.c"
+BEGUN = "src/core/begun.h"
 
 # name, file, old text, new text, model, suite, search
 MUTANTS = [
+    # ---- begun
+    (
+        "begun raise: without a swap",
+        BEGUN,
+        "while (before < number && !plait_atomic_cas_seq_cst(begun, &before, number))\n        continue;",
+        "if (before < number)\n        plait_atomic_store_seq_cst(begun, number);",
+        "begun",
+        "recalls",
+        "full",
+    ),
+    (
+        "begun raise: falls, too",
+        BEGUN,
+        "while (before < number && !plait_atomic_cas_seq_cst(begun, &before, number))\n        continue;",
+        "before = plait_atomic_swap_seq_cst(begun, number);",
+        "begun",
+        "dies",
+        "full",
+    ),
+    (
+        "begun claim: all the same",
+        BEGUN,
+        "return plait__begun_raise(begun, number) < number;",
+        "return plait__begun_raise(begun, number) <= number;",
+        "begun",
+        "recalls",
+        "full",
+    ),
     # ---- orders
     (
         "ring commit: tail relaxed",

@@ -290,6 +290,22 @@ def test_a_child_that_scribbles_over_its_channel(pool, share):
                 continue
 
 
+def test_a_child_that_has_begun_more_than_there_is():
+    """Which no answer would show: it takes every request for one that was taken back."""
+
+    def scribble():
+        with open("/proc/self/maps") as maps:
+            line = next(line for line in maps if "memfd:plait" in line)
+        begun = ctypes.c_uint64.from_address(int(line.split("-")[0], 16) + 64)
+        begun.value += 1 << 40
+
+    with plait.Pool(1, kind="process") as pool:
+        pool.submit(scribble).result(LONG)
+        with pytest.raises(plait.WorkerDied, match="wrote over its channel"):
+            pool.submit(abs, -1).result(LONG)
+        assert pool.submit(abs, -1).result(LONG) == 1
+
+
 def test_processes_that_are_all_killed_while_they_start(tmp_path, monkeypatch):
     program = tmp_path / "python"
     program.write_text("#!/bin/sh\nkill -9 $$\n")

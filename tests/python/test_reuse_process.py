@@ -3,6 +3,7 @@
 test_reuse.py has what interpreters have in common with them.
 """
 
+import contextlib
 import faulthandler
 import locale
 import os
@@ -225,8 +226,8 @@ def test_nothing_is_left_of_those_that_end():
     open_some()
     _plait._end_kept(False)
     assert helpers.settled(held, 8)
-    with pytest.raises(ChildProcessError):
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    with contextlib.suppress(ChildProcessError):  # else others live: the default pool's
+        assert os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None
 
 
 KEPT = """
