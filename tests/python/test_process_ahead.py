@@ -21,7 +21,7 @@ def short(pool):
     assert [f.result(LONG) for f in [pool.submit(abs, -n) for n in range(SHORT)]] == [*range(SHORT)]
 
 
-@pytest.fixture(params=[1, 2, 4])
+@pytest.fixture(params=[1, 3])
 def pool(request):
     with plait.Pool(request.param, kind="process") as made:
         short(made)
@@ -104,7 +104,7 @@ def test_cancelling_what_is_ahead(tmp_path):
 def test_cancelling_at_any_instant(pool):
     """Recalls race with what goes ahead, and with the request that the child is about to begin."""
     rng = random.Random(3)
-    for _ in range(8000):
+    for _ in range(3000):
         calls = [pool.submit(abs, -n) for n in range(rng.randint(2, 40))]
         if rng.random() < 0.5:
             time.sleep(rng.random() * 0.0002)
