@@ -84,7 +84,7 @@ typedef struct worker_data {
     bool abroad;                     /* visiting the maker's interpreter, with `visitor` */
     bool leaving;                    /* its interpreter is about to end */
     PyThreadState *visitor;          /* not for threads; NULL before the first visit */
-    int64_t turn;                    /* thread kind: when this worker last took turns */
+    int64_t turn;                    /* when this worker last took turns */
     PyObject *pulse;                 /* code that does nothing, and its globals: see take_turns */
     PyObject *globals;
     /* see interrupt.c */

@@ -265,11 +265,16 @@ time.sleep(1000)
     assert helpers.settles(lambda: all(map(is_gone, pids)), 20)
 
 
-def scribble(seed, share):
-    """Writes over the channel to the parent, as a bug in an extension may."""
+def channel():
+    """In a worker process: where its channel to the parent begins and ends."""
     with open("/proc/self/maps") as maps:
         line = next(line for line in maps if "memfd:plait" in line)
-    low, high = (int(part, 16) for part in line.split()[0].split("-"))
+    return [int(part, 16) for part in line.split()[0].split("-")]
+
+
+def scribble(seed, share):
+    """Writes over the channel to the parent, as a bug in an extension may."""
+    low, high = channel()
     rng = random.Random(seed)
     memory = (ctypes.c_ubyte * (high - low)).from_address(low)
     for _ in range(2000):
@@ -293,14 +298,11 @@ def test_a_child_that_scribbles_over_its_channel(pool, share):
 def test_a_child_that_has_begun_more_than_there_is():
     """Which no answer would show: it takes every request for one that was taken back."""
 
-    def scribble():
-        with open("/proc/self/maps") as maps:
-            line = next(line for line in maps if "memfd:plait" in line)
-        begun = ctypes.c_uint64.from_address(int(line.split("-")[0], 16) + 64)
-        begun.value += 1 << 40
+    def raise_begun():
+        ctypes.c_uint64.from_address(channel()[0] + 64).value += 1 << 40
 
     with plait.Pool(1, kind="process") as pool:
-        pool.submit(scribble).result(LONG)
+        pool.submit(raise_begun).result(LONG)
         with pytest.raises(plait.WorkerDied, match="wrote over its channel"):
             pool.submit(abs, -1).result(LONG)
         assert pool.submit(abs, -1).result(LONG) == 1
