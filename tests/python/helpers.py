@@ -317,9 +317,13 @@ def settles(condition: Callable[[], object], seconds: float = 60.0) -> bool:
 
 
 def settled(held: Holdings, maps_more: int) -> bool:
-    """Whether this process holds no more than at a time before, soon."""
+    """Whether this process holds no more than at a time before, soon; nothing is kept afterwards.
+
+    Workers of a pool that nobody has waited for are kept at any time.
+    """
 
     def within() -> bool:
+        _plait._end_kept(False)
         now = Holdings.now()
         return (
             now.threads <= held.threads

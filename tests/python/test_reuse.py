@@ -449,8 +449,8 @@ def test_many_pools_of_two_threads(interpreters):
     before = helpers.memory_of_process()
     helpers.in_threads(2, open_some)
     assert helpers.newest_interpreter() - made <= 3
-    assert helpers.settled(settled, 20)
     assert helpers.memory_of_process() - before < 4 << 20
+    assert helpers.settled(settled, 20)
 
 
 SETUP = """

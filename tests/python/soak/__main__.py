@@ -85,8 +85,9 @@ def main() -> int:
             ledger.read()
         told = ledger.growth()
     except BaseException:
+        print(log.show(), flush=True)
         traceback.print_exc()
-        print(f"FAILED in round {number}: repeat with --seed {seed + number}\n{log.show()}")
+        print(f"FAILED in round {number}: repeat with --kind {args.kind} --seed {seed + number}")
         return 1
     watchdog.stop()
     print(f"soak: {number} rounds in {time.monotonic() - began:.0f} s; {told}")

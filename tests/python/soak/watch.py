@@ -26,6 +26,14 @@ def share_one_arena() -> None:
     assert ctypes.CDLL(None).mallopt(m_arena_max, 1) == 1
 
 
+def memory_held() -> int:
+    """Resident bytes, without what malloc() has from the system and nobody from it: that is as much
+    as a peak has left, and another round's peak may be higher.
+    """
+    ctypes.CDLL(None).malloc_trim(0)
+    return helpers.memory_of_process()
+
+
 class Log:
     """The last things that each thread did, to be shown when something went wrong."""
 
@@ -127,7 +135,7 @@ class Ledger:
         if not helpers.settles(lambda: self._is_within(Holdings.now(), first), 30):
             raise AssertionError(f"left behind: {first} became {Holdings.now()}; {self._names()}")
         made = helpers.newest_interpreter() if self._kind == "interpreter" else 0
-        self.readings.append(Reading(Holdings.now(), helpers.memory_of_process(), made))
+        self.readings.append(Reading(Holdings.now(), memory_held(), made))
 
     @staticmethod
     def _names() -> str:
