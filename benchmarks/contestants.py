@@ -27,6 +27,7 @@ MULTIPROCESSING = "multiprocessing.Pool"
 PLAIT_THREAD = "plait thread"
 PLAIT_INTERPRETER = "plait interpreter"
 PLAIT_PROCESS = "plait process"
+PLAIT_COPIES = "plait process, preload=[]"
 HERE_ITSELF = "this process"
 
 
@@ -77,6 +78,10 @@ def _stdlib() -> Iterator[Contestant]:
 def _plait() -> Iterator[Contestant]:
     for kind in ("thread", "interpreter", "process"):
         yield Contestant(f"plait {kind}", lambda workers, kind=kind: plait.Pool(workers, kind=kind))
+
+
+# Processes that are copies of one.
+COPIES = Contestant(PLAIT_COPIES, lambda workers: plait.Pool(workers, kind="process", preload=[]))
 
 
 def _serves(contestant: Contestant) -> bool:

@@ -195,26 +195,26 @@ def _start(
     row: Row,
     until: Callable[[Any, Contestant], None],
     chosen: list[Contestant],
-    again: bool = False,
+    other: str = "",  # another such pool, before: "closed" or "open"
 ) -> Row:
     def trial(contestant: Contestant) -> Trial:
         def measure() -> float:
-            pool = None
+            pools: list[Any] = []
             who.forget_kept()
-            if again:
-                pool = contestant.open(WORKERS)
-                until(pool, contestant)
-                who.close(pool)
 
             def begin() -> None:
-                nonlocal pool
-                pool = contestant.open(WORKERS)
-                until(pool, contestant)
+                pools.append(contestant.open(WORKERS))
+                until(pools[-1], contestant)
 
             try:
+                if other:
+                    begin()
+                    list(contestant.map(pools[0], abs, range(WORKERS * 4)))
+                if other == "closed":
+                    who.close(pools.pop())
                 return harness.seconds(begin) * 1e3
             finally:
-                if pool is not None:
+                for pool in pools:
                     who.close(pool)
 
         return measure
@@ -252,7 +252,16 @@ def start_in_new_program(session: Session) -> Row:
 def start_again(session: Session) -> Row:
     """the same when another such pool has just been shut down"""
     row = Row("again", str(start_again.__doc__), "ms")
-    return _start(session, row, _first_result, session.submitters(), again=True)
+    return _start(session, row, _first_result, session.submitters(), other="closed")
+
+
+def start_beside(session: Session) -> Row:
+    """the same beside another such pool that is open"""
+    row = Row("beside", str(start_beside.__doc__), "ms")
+    chosen = session.submitters()
+    if any(one.name == who.PLAIT_PROCESS for one in chosen):
+        chosen.append(who.COPIES)
+    return _start(session, row, _first_result, chosen, other="open")
 
 
 def start_numpy(session: Session) -> Row:
@@ -264,7 +273,7 @@ def start_numpy(session: Session) -> Row:
 def start_numpy_again(session: Session) -> Row:
     """the same when another such pool has just been shut down"""
     row = Row("numpyagain", str(start_numpy_again.__doc__), "ms")
-    return _start(session, row, _first_array, session.plaits(), again=True)
+    return _start(session, row, _first_array, session.plaits(), other="closed")
 
 
 def start_both(session: Session) -> Row:
@@ -348,6 +357,7 @@ ROWS: dict[str, Callable[[Session], Row]] = {
     "program": start_in_new_program,
     "startboth": start_both,
     "again": start_again,
+    "beside": start_beside,
     "numpy": start_numpy,
     "numpyagain": start_numpy_again,
     "pipelined": pipelined,

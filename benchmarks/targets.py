@@ -6,6 +6,7 @@ import harness
 from contestants import (
     INTERPRETERS,
     MULTIPROCESSING,
+    PLAIT_COPIES,
     PLAIT_INTERPRETER,
     PLAIT_PROCESS,
     PLAIT_THREAD,
@@ -62,7 +63,7 @@ TARGETS = (
     Target("full", "roundtrip", PLAIT_PROCESS, PROCESSES, 4),
     Target("full", "map", PLAIT_PROCESS, MULTIPROCESSING, 1),
     Target("full", "program", PLAIT_PROCESS, PROCESSES, 1),
-    Target("full", "start", PLAIT_PROCESS, PROCESSES, 1),
+    Target("full", "beside", PLAIT_COPIES, PROCESSES, 1),  # whose forkserver runs, too
     Target("full", "again", PLAIT_PROCESS, PROCESSES, 5),
     Target("full", "array", PLAIT_PROCESS, PROCESSES, 5),
     Target("full", "sharedarray", PLAIT_PROCESS, PROCESSES, 100),
@@ -76,7 +77,7 @@ def judge(rows: dict[str, Row], auto: str) -> list[Verdict]:
     for target in TARGETS:
         row = rows.get(target.row)
         # What is asked of threads is asked where they run in parallel, of interpreters elsewhere.
-        if row is None or target.plait not in (AUTO, auto, PLAIT_PROCESS):
+        if row is None or target.plait not in (AUTO, auto, PLAIT_PROCESS, PLAIT_COPIES):
             continue
         name = auto if target.plait == AUTO else target.plait
         verdict = _judge_limit(target, row, name) if target.limit else _judge(target, row, name)

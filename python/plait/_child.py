@@ -3,17 +3,25 @@
 import os
 import sys
 
-# An expression, so that __main__ stays as empty there as it is in an interpreter worker.
-_CODE = "__import__('plait._child', fromlist=['main']).main()"
-
 
 def command() -> tuple[bytes, ...]:
-    """What starts a child: this interpreter with the options it was given itself.
+    """What starts a child: this interpreter with the options it was given itself."""
+    return _command("main()")
 
-    Its sys.path comes to it as arguments, since nothing can be imported before it is there.
+
+def template_command(preload: tuple[str, ...]) -> tuple[bytes, ...]:
+    """What starts a process of which children are copies that have these modules."""
+    return _command(f"be_template({preload!r})")
+
+
+def _command(call: str) -> tuple[bytes, ...]:
+    """Its sys.path comes to it as arguments, since nothing can be imported before it is there.
+
+    Expressions only, so that __main__ stays as empty there as it is in an interpreter worker.
     """
     prepare = "__import__('sys').path[:] = __import__('sys').argv[1:]"
-    return tuple(map(os.fsencode, interpreter_command(f"{prepare}\n{_CODE}")))
+    code = f"{prepare}\n__import__('plait._child', fromlist=['main']).{call}"
+    return tuple(map(os.fsencode, interpreter_command(code)))
 
 
 def interpreter_command(code: str, *arguments: str) -> list[str]:
@@ -28,7 +36,22 @@ def main() -> None:
     """In the child: serves its parent until it is told to end."""
     from plait import _plait
 
-    # As in interpreters (isolate/threads.h). OpenBLAS and MKL look at variables of their own first.
+    _limit_native_threads()
+    _plait._serve()
+
+
+def be_template(preload: tuple[str, ...]) -> None:
+    """In the template: as main() in each copy."""
+    from plait import _preload
+
+    _limit_native_threads()
+    if _preload.serve_copies(preload):
+        main()
+    else:
+        os._exit(0)  # what modules do at exit is for the copies
+
+
+def _limit_native_threads() -> None:
+    """As in interpreters (isolate/threads.h). OpenBLAS and MKL have variables of their own."""
     if not os.environ.get("OMP_NUM_THREADS"):
         os.environ["OMP_NUM_THREADS"] = "1"
-    _plait._serve()

@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
-from plait import _kinds, _limits, _placement, _plait, _resemble, _reuse
+from plait import _kinds, _limits, _placement, _plait, _preload, _resemble, _reuse
 from plait._errors import Interrupted
 from plait._future import Future, stop_notifier
 from plait._options import Options, given
@@ -83,6 +83,11 @@ class Pool(_plait.PoolBase, Calls):
     forward_logging: what is logged in workers of other interpreters and processes goes to the
         loggers of this one, at their levels as they are now; their handlers have run before the
         task's result is there. Workers that are threads share the loggers anyway.
+    preload: names of modules that every worker imports before its first task; if that fails, the
+        pool is broken. Process workers then are copies of one process, the template, that has
+        imported them once: they start in a fraction of the time, with or without modules, and
+        share the memory. A module that starts threads is imported by each for itself. What it
+        registers to be done at exit is done by each.
     isolation: which packages with extension modules interpreter workers import: "probe", those that
         passed a trial in a child process; "force", all; "off", those that CPython itself imports;
         None for what the environment's PLAIT_ISOLATION says, else "probe".
@@ -119,6 +124,7 @@ class Pool(_plait.PoolBase, Calls):
         initargs: tuple[Any, ...] = (),
         thread_name_prefix: str = "",
         forward_logging: bool = False,
+        preload: Iterable[str] | None = None,
         isolation: str | None = None,
         memory_limit: int | str | None = None,
         max_tasks_per_worker: int | None = None,
@@ -135,27 +141,35 @@ class Pool(_plait.PoolBase, Calls):
         if initializer is not None and not callable(initializer):
             raise TypeError("initializer must be a callable")
         isolation = _kinds.checked_isolation(isolation, kind)
+        modules = _preload.check(preload)
         limits = _limits.check(memory_limit, max_tasks_per_worker, niceness, cpu_affinity, env)
         self.kind, self.reason = _kinds.choose(kind, given(limits))
         mode = isolation or os.environ.get("PLAIT_ISOLATION") or "probe"
         mixed = kind == "auto" and self.kind == "interpreter" and mode != "off"
-        refusal = _placement.refusal(mode, initializer) if mixed and initializer else None
-        if refusal is not None:
-            mixed, self.kind = False, "process"
-            self.reason = f"its initializer needs {_placement.told(refusal)}"
+        needs = [("preload", name.partition(".")[0]) for name in modules or ()]
+        for what, one in ("initializer", initializer), *needs:
+            refusal = _placement.refusal(mode, one) if mixed and one else None
+            if refusal is not None:
+                mixed, self.kind = False, "process"
+                self.reason = f"its {what} needs {_placement.told(refusal)}"
         self.max_workers = max_workers
         self._home = os.getpid()  # the process whose pool it is
         if self.kind == "interpreter":
             _kinds.prepare_main()
+        if self.kind == "thread" and modules:
+            initializer = _preload.before(modules, initializer)
         setup: dict[str, Any] = {}
         if self.kind != "thread":
-            setup = _resemble.describe(self.kind, forward_logging, isolation, limits.of_the_child())
+            setup = _resemble.describe(
+                self.kind, forward_logging, isolation, limits.of_the_child(), modules or ()
+            )
         process: tuple[Any, ...] = ()
         if self.kind == "process":
             from plait import _child
 
             process = (
                 _child.command(),
+                () if modules is None else _child.template_command(modules),
                 limits.environment(),
                 limits.max_tasks_per_worker or 0,
                 limits.memory_limit is not None,
@@ -182,6 +196,7 @@ class Pool(_plait.PoolBase, Calls):
                 initargs=initargs,
                 thread_name_prefix=thread_name_prefix,
                 forward_logging=forward_logging,
+                preload=modules,
             )
             self._beside = _placement.Beside(mode, make)
             self._place_with(self._beside.decide)

@@ -23,14 +23,19 @@ _USUAL_FILTERS = [
 
 
 def describe(
-    kind: str, forward_logging: bool, isolation: str | None, limits: "dict[str, Any]"
+    kind: str,
+    forward_logging: bool,
+    isolation: str | None,
+    limits: "dict[str, Any]",
+    preload: "tuple[str, ...]",
 ) -> "dict[str, Any]":
     """What a worker's interpreter is to take over, natively encodable.
 
     sys: attributes of sys, and arguments of functions there. eager: whether what is printed to
     stdout and stderr is to be seen line by line. isolation: for plait._isolate; isolation_else:
     what holds there if that is None, as pools with another one need other interpreters. parts: what
-    adopt() is given, if there is any; limits of them are for plait._limits.
+    adopt() is given, if there is any; limits of them are for plait._limits, preload for
+    plait._preload.
     """
     setup: dict[str, Any] = {
         "sys": {
@@ -63,6 +68,8 @@ def describe(
             parts["folder"] = ""
     if limits:
         parts["limits"] = limits
+    if preload:
+        parts["preload"] = preload
     if parts:
         setup["parts"] = parts
     return setup
@@ -95,3 +102,7 @@ def adopt(parts: "dict[str, Any]") -> None:
         from plait import _logging
 
         _logging.adopt(parts["levels"])
+    if "preload" in parts:
+        from plait import _preload
+
+        _preload.load(parts["preload"])

@@ -117,6 +117,9 @@ void kept_end_all(bool for_good)
     plait_prim_lock(&lock);
     ended = ended || for_good;
     plait_prim_unlock(&lock);
-    end_in_parallel(kept_count(KEPT_INTERPRETER) + kept_count(KEPT_PROCESS));
+    unsigned count = 0;
+    for (int kind = 0; kind < KEPT_KINDS; kind++)
+        count += kept_count((kept_kind_t)kind);
+    end_in_parallel(count);
     PyEval_RestoreThread(own);
 }

@@ -1,4 +1,5 @@
-/* kept: what workers leave for those of later pools: interpreters, and processes.
+/* kept: what workers leave for those of later pools: interpreters, processes, and what those are
+ * copied from.
  *
  * Lists of their own, of the process: they belong to no interpreter. Whoever wants one says with a key
  * what it must be like. Design: docs/design/workers.md
@@ -9,7 +10,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-typedef enum kept_kind { KEPT_INTERPRETER, KEPT_PROCESS, KEPT_KINDS } kept_kind_t;
+typedef enum kept_kind { KEPT_INTERPRETER, KEPT_PROCESS, KEPT_TEMPLATE, KEPT_KINDS } kept_kind_t;
 
 /* Part of what is kept. */
 typedef struct kept {

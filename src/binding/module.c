@@ -148,6 +148,25 @@ static PyObject *module_serve(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(i
     return serve();
 }
 
+PyDoc_STRVAR(template_begin_doc,
+             "_template_begin()\n--\n\n"
+             "In the template of a process pool, first: False where its parent is gone already.");
+
+static PyObject *module_template_begin(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(template_begin());
+}
+
+PyDoc_STRVAR(template_serve_doc,
+             "_template_serve()\n--\n\n"
+             "In the template: makes copies of this process until told to end. True in each copy,\n"
+             "which is to call _serve(). The process must have no other thread.");
+
+static PyObject *module_template_serve(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
+{
+    return PyBool_FromLong(template_serve());
+}
+
 PyDoc_STRVAR(cpu_count_doc,
              "cpu_count()\n--\n\n"
              "How many processors this process may use: the least of those online, its\n"
@@ -231,6 +250,8 @@ static PyMethodDef module_methods[] = {
     {"_count_kept", module_count_kept, METH_O, count_kept_doc},
     {"_environment", module_environment, METH_NOARGS, environment_doc},
     {"_serve", module_serve, METH_NOARGS, serve_doc},
+    {"_template_begin", module_template_begin, METH_NOARGS, template_begin_doc},
+    {"_template_serve", module_template_serve, METH_NOARGS, template_serve_doc},
     {"_send_record", module_send_record, METH_O, send_record_doc},
     {"_encode", module_encode, METH_O, encode_doc},
     {"_decode", module_decode, METH_O, decode_doc},

@@ -33,8 +33,8 @@ static int open_initializer(pool_core_t *core, pool_object *self, module_state *
 const char pool_open_doc[] = PyDoc_STR(
     "_open($self, kind, workers, prefix, setup, initializer, initargs, process, keep, /)\n--\n\n"
     "Makes the scheduler. kind: 'thread', 'interpreter' or 'process'. process: for that kind\n"
-    "(the command that starts a child, as bytes; its environment likewise, () for this process's\n"
-    "as it is now;\n"
+    "(the command that starts a child, as bytes; one that starts their template, () for none; the\n"
+    "environment of both likewise, () for this process's as it is now;\n"
     "how many tasks one child runs, 0 for any number; whether one that ran out of memory is\n"
     "replaced). keep: how many workers of its kind may be kept for later pools; 0 in\n"
     "all but the main interpreter. No worker is started yet.");
@@ -92,13 +92,13 @@ static int copy_environment(char ***copies)
 
 static int open_process(pool_core_t *core, PyObject *process)
 {
-    PyObject *program, *environment;
+    PyObject *program, *template, *environment;
     unsigned long long tasks;
     int replaces;
     if (core->kind != KIND_PROCESS)
         return 0;
-    if (!PyArg_ParseTuple(process, "O!O!Kp:_open", &PyTuple_Type, &program, &PyTuple_Type,
-                          &environment, &tasks, &replaces))
+    if (!PyArg_ParseTuple(process, "O!O!O!Kp:_open", &PyTuple_Type, &program, &PyTuple_Type,
+                          &template, &PyTuple_Type, &environment, &tasks, &replaces))
         return -1;
     core->max_tasks = tasks;
     core->replaces = replaces;
@@ -106,7 +106,8 @@ static int open_process(pool_core_t *core, PyObject *process)
         PyErr_SetString(PyExc_TypeError, "expected a command as a tuple of bytes");
         return -1;
     }
-    if (copy_tuple(program, &core->program) < 0)
+    if (copy_tuple(program, &core->program) < 0 ||
+        (PyTuple_GET_SIZE(template) > 0 && copy_tuple(template, &core->template_program) < 0))
         return -1;
     return PyTuple_GET_SIZE(environment) == 0 ? copy_environment(&core->environment)
                                               : copy_tuple(environment, &core->environment);

@@ -132,6 +132,11 @@ typedef struct process {
     unsigned ahead_pause;               /* how many calls to run before one may go ahead again */
 } process_t;
 
+/* What starts a process for a pool, byte by byte, from malloc: the program, the environment, the
+ * standard streams, and the setup unless that is NULL; NULL without memory. */
+void *process_key(const pool_core_t *core, char *const *program, const message_t *setup,
+                  size_t *size);
+
 /* Before a child is started for a pool: what a later one must be like that may take it. */
 void process_note_key(process_t *process, const pool_core_t *core);
 

@@ -113,7 +113,7 @@ void kill_process(worker_data_t *data, const target_t *target)
     process_t *process = data->process;
     plait_prim_lock(&data->lock);
     if (process->alive && worker_runs(data, target))
-        plait_prim_child_kill(&process->child.process);
+        plait_prim_child_kill(&process->child.watch.process);
     plait_prim_unlock(&data->lock);
 }
 

@@ -55,6 +55,9 @@ void proxy_leave(plait_worker_t *worker);
 /* A new child, set up and initialized. 0, or -1 where the pool is broken now. */
 int proxy_start(worker_data_t *data);
 
+/* How a process has ended, ahead of death->number. */
+const char *proxy_how(const plait_child_death_t *death);
+
 /* Has the child end, and does what it asks for meanwhile. */
 void proxy_dismiss(worker_data_t *data);
 
@@ -68,6 +71,15 @@ void proxy_answer_died(const plait_child_death_t *death, call_t *call);
 /* The answer of the frame on top where the child could not give one: `result` is what the wire said.
  * The child is buried, but where only memory was lacking here. */
 void proxy_answer_failed(worker_data_t *data, int result, const char *task, answer_t *answer);
+
+/* ---- proxy_template.c ---- */
+
+/* A process for a child that was not there, as the pool has them made; attempts count from 1. PLAIT_OK;
+ * PLAIT_RETRY: somebody killed what it was to be made of; otherwise the pool is broken now. */
+int proxy_make_child(pool_core_t *core, plait_child_t *child, unsigned attempt);
+
+/* A worker has left: the pool's part in a template ends if it was the last. */
+void proxy_drop_template(pool_core_t *core);
 
 /* ---- proxy.c ---- */
 

@@ -11,14 +11,9 @@
 /* Nobody is about to send something to the child when its channel goes. */
 static void cut_line(process_t *process, int64_t deadline)
 {
-    int result;
     if (!process->connected)
         return;
-    do
-        result = plait_prim_child_wait(&process->child.process, deadline);
-    while (result == PLAIT_INTERRUPTED);
-    if (result != PLAIT_OK)
-        plait_prim_child_kill(&process->child.process);
+    plait_watch_await(&process->child.watch, deadline);
     line_cut(process->line);
     process->connected = false;
 }
@@ -97,6 +92,11 @@ void proxy_answer_failed(worker_data_t *data, int result, const char *task, answ
 
 /* ---- the beginning of a child ---- */
 
+const char *proxy_how(const plait_child_death_t *death)
+{
+    return death->end == PLAIT_PRIM_SIGNALED ? "was killed by signal" : "ended with exit status";
+}
+
 static int start_failed(worker_data_t *data, int result, bool last)
 {
     char text[160];
@@ -107,10 +107,8 @@ static int start_failed(worker_data_t *data, int result, bool last)
     plait_child_death_t death = proxy_bury(data, result == PLAIT_CLOSED ? PLAIT_PRIM_FOREVER : 0);
     if (death.end == PLAIT_PRIM_SIGNALED && !last)
         return 1;
-    const char *how =
-        death.end == PLAIT_PRIM_SIGNALED ? "was killed by signal" : "ended with exit status";
-    snprintf(text, sizeof text, "the worker process %d %s %d while it started", death.pid, how,
-             death.number);
+    snprintf(text, sizeof text, "the worker process %d %s %d while it started", death.pid,
+             proxy_how(&death), death.number);
     core_failed(data->core, NULL, text);
     return -1;
 }
@@ -171,30 +169,24 @@ static int prepare_all(worker_data_t *data, bool last)
 }
 
 /* 1 where it was killed before it was ready, which is no fault of the pool's; else as prepare. */
-static int start_once(worker_data_t *data, bool last)
+static int start_once(worker_data_t *data, unsigned attempt)
 {
     process_t *process = data->process;
     process_note_key(process, data->core);
-    int result = plait_child_start(&process->child, data->core->program[0],
-                                   (const char *const *)data->core->program,
-                                   (const char *const *)data->core->environment);
-    if (result != PLAIT_OK) {
-        core_failed(data->core, NULL,
-                    result == PLAIT_NOMEM ? "no memory for a worker process"
-                                          : "the system could not start a worker process");
-        return -1;
-    }
+    int result = proxy_make_child(data->core, &process->child, attempt);
+    if (result != PLAIT_OK)
+        return result == PLAIT_RETRY ? 1 : -1;
     plait_prim_lock(&data->lock);
     process->alive = true;
     plait_prim_unlock(&data->lock);
-    return prepare_all(data, last);
+    return prepare_all(data, attempt >= ATTEMPTS_TO_START);
 }
 
 int proxy_start(worker_data_t *data)
 {
     int status = 1;
     for (unsigned attempt = 1; status == 1; attempt++)
-        status = start_once(data, attempt == ATTEMPTS_TO_START);
+        status = start_once(data, attempt);
     return status;
 }
 
@@ -273,6 +265,7 @@ void proxy_leave(plait_worker_t *worker)
             process_keep(process, data->core->keep);
         else
             process_free(process);
+        proxy_drop_template(data->core);
     }
     plait_worker_set_data(worker, NULL);
     free(data);

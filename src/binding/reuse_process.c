@@ -39,28 +39,36 @@ static void add_strings(writer_t *writer, char *const *strings)
         add(writer, strings[index], strlen(strings[index]) + 1);
 }
 
-static void write_key(const pool_core_t *core, writer_t *writer)
+static void write_key(const pool_core_t *core, char *const *program, const message_t *setup,
+                      writer_t *writer)
 {
-    add_strings(writer, core->program);
+    add_strings(writer, program);
     add_strings(writer, core->environment);
     for (int stream = 0; stream < STREAMS; stream++) {
         uint64_t identity[2];
         plait_prim_descriptor_identity(stream, identity);
         add(writer, identity, sizeof identity);
     }
-    add(writer, core->setup.bytes, core->setup.size);
+    if (setup != NULL)
+        add(writer, setup->bytes, setup->size);
 }
 
-/* The key of a child that this pool starts now; NULL without memory. */
-static void *make_key(const pool_core_t *core, size_t *size)
+void *process_key(const pool_core_t *core, char *const *program, const message_t *setup,
+                  size_t *size)
 {
     writer_t counted = {NULL, 0};
-    write_key(core, &counted);
+    write_key(core, program, setup, &counted);
     writer_t written = {malloc(counted.size), 0};
-    if (written.place != NULL)
-        write_key(core, &written); /* the streams have as many bytes whatever they are by now */
+    if (written.place != NULL) /* the streams have as many bytes whatever they are by now */
+        write_key(core, program, setup, &written);
     *size = counted.size;
     return written.place;
+}
+
+/* The key of a child that this pool starts now. */
+static void *make_key(const pool_core_t *core, size_t *size)
+{
+    return process_key(core, core->program, &core->setup, size);
 }
 
 void process_note_key(process_t *process, const pool_core_t *core)

@@ -505,7 +505,7 @@ static int open_service(service_t *service)
         raise_core_error(result, "opening the channel to the parent process");
         return -1;
     }
-    if (!plait_prim_child_follow(service->channel.shared->parent))
+    if (!plait_prim_child_follow(service->channel.shared->starter))
         _Exit(1); /* nobody is there any more to be told */
     plait_prim_child_ignore_interrupts();
     service->data = calloc(1, sizeof *service->data);

@@ -487,6 +487,7 @@ void worker_dispose(void *context)
     message_clear(&core->setup);
     message_clear(&core->failure);
     free_strings(core->program);
+    free_strings(core->template_program);
     free_strings(core->environment);
     free(core->name_prefix);
     free(core);

@@ -19,7 +19,8 @@ typedef struct pool_core {
     uint32_t fork_count;              /* when it was made */
     uint64_t remote;                  /* a child: the id of the pool in the parent; elsewhere 0 */
     char **program;                   /* process kind: what starts a child; its path first */
-    char **environment;               /* process kind: of the children */
+    char **template_program;          /* process kind: what starts their template; NULL: none */
+    char **environment;               /* process kind: of all of these */
     uint64_t max_tasks;               /* process kind: of one child; 0: any number */
     bool replaces;                    /* process kind: a child that has run out of memory */
     message_t setup;                  /* what makes an interpreter resemble its maker */
@@ -30,7 +31,10 @@ typedef struct pool_core {
     char *name_prefix;                  /* of the threads' names, UTF-8 */
     PLAIT_ATOMIC(uint32_t) interrupted; /* set once: what runs or still begins is interrupted */
     PLAIT_ATOMIC(uint32_t) drained;     /* set once: what no worker has begun is cancelled */
-    PLAIT_ATOMIC(uint32_t) entered; /* workers that are past the initializer and have not left */
+    /* guarded by template_lock */
+    plait_prim_lock_t template_lock;
+    struct plait_template *template; /* a reference; NULL: not yet */
+    PLAIT_ATOMIC(uint32_t) entered;  /* workers that are past the initializer and have not left */
     /* guarded by lock */
     plait_prim_lock_t lock;
     struct worker_data *members; /* the workers that have entered, linked by next */

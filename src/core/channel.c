@@ -59,7 +59,7 @@ static int open_sockets(plait_channel_t *channel)
     return PLAIT_OK;
 }
 
-int plait_channel_create(plait_channel_t *channel)
+int plait_channel_create(plait_channel_t *channel, int starter)
 {
     int result = plait_prim_map_create(&channel->map, SIZE, true);
     if (result != PLAIT_OK)
@@ -69,6 +69,7 @@ int plait_channel_create(plait_channel_t *channel)
     channel->shared->version = PLAIT_CHANNEL_VERSION;
     channel->shared->size = SIZE;
     channel->shared->parent = plait_prim_process_id();
+    channel->shared->starter = starter;
     result = open_sockets(channel);
     if (result == PLAIT_OK) {
         int descriptors[] = {channel->map.descriptor, channel->other_results_socket};

@@ -14,7 +14,7 @@
 #include "core/ring.h"
 
 #define PLAIT_CHANNEL_MAGIC UINT32_C(0x6e616863) /* "chan" */
-#define PLAIT_CHANNEL_VERSION 3
+#define PLAIT_CHANNEL_VERSION 4
 
 #define PLAIT_CHANNEL_RING ((uint64_t)1 << 18) /* bytes, in each direction */
 #define PLAIT_CHANNEL_DESK ((uint64_t)1 << 20)
@@ -25,7 +25,7 @@ typedef struct plait_channel_shared {
     uint32_t version;
     uint64_t size; /* of the whole map */
     int32_t parent;
-    uint32_t reserved;
+    int32_t starter; /* the process with which the child ends: the parent, or one of its own */
     /* the number of the request to be interrupted, which the parent writes and whoever uses it up
      * sets to 0; then a wait word of the parent's that grows by 1 each time */
     PLAIT_ATOMIC(uint64_t) interrupted;
@@ -62,9 +62,9 @@ typedef struct plait_channel {
         other_results_socket; /* the child's, in the parent, until it has them; else -1 */
 } plait_channel_t;
 
-/* The parent: a channel of its own memory; PLAIT_OK, or PLAIT_NOMEM or PLAIT_SYSTEM. Owner: the
- * caller, until close. */
-int plait_channel_create(plait_channel_t *channel);
+/* The parent: a channel of its own memory for a child that the process `starter` (its pid) starts;
+ * PLAIT_OK, or PLAIT_NOMEM or PLAIT_SYSTEM. Owner: the caller, until close. */
+int plait_channel_create(plait_channel_t *channel, int starter);
 
 /* The parent: the child has its end of the socket now. */
 void plait_channel_handed_over(plait_channel_t *channel);

@@ -138,6 +138,9 @@ void plait_prim_descriptor_close(int descriptor);
  * is closed. */
 void plait_prim_descriptor_identity(int descriptor, uint64_t identity[2]);
 
+/* Gives it another number; what had that is closed. */
+void plait_prim_descriptor_move(int descriptor, int number);
+
 /* Keeps one that was inherited from what this process runs in its turn. */
 void plait_prim_descriptor_keep(int descriptor);
 
@@ -153,6 +156,15 @@ int plait_prim_socket_send(int socket, const int *descriptors, unsigned count);
 /* Takes the next message, which must be there and have so many; the caller's. Never blocks.
  * PLAIT_CORRUPT where it is not so; PLAIT_NOMEM where this process can have no more of them. */
 int plait_prim_socket_receive(int socket, int *descriptors, unsigned count);
+
+/* Sends bytes in one message, and a copy of a descriptor with them unless that is -1. Blocks as the
+ * other; PLAIT_OK, PLAIT_CLOSED, PLAIT_SYSTEM. */
+int plait_prim_socket_tell(int socket, const void *bytes, size_t size, int descriptor);
+
+/* Takes the next such message, which must have just so many bytes. The descriptor is the caller's; -1:
+ * none came. Blocks until there is one: PLAIT_OK; PLAIT_CLOSED: none will come; PLAIT_CORRUPT;
+ * PLAIT_NOMEM: no room for its descriptor; PLAIT_INTERRUPTED. */
+int plait_prim_socket_hear(int socket, void *bytes, size_t size, int *descriptor);
 
 /* ---- filling memory ---- */
 
@@ -173,6 +185,13 @@ uint32_t plait_prim_fork_count(void);
 /* Has `function` called in the child of every fork from now on, in its one thread, before fork
  * returns. At most one function per process; later calls are ignored. */
 void plait_prim_after_fork(void (*function)(void));
+
+/* A copy of this process with the calling thread alone: its pid; 0 in the copy; -1: there is no memory
+ * for one. */
+int plait_prim_fork(void);
+
+/* How many threads this process has. */
+unsigned plait_prim_thread_count(void);
 
 /* ---- child processes ---- */
 
@@ -200,8 +219,15 @@ int plait_prim_child_start(plait_prim_child_t *child, const char *program,
                            const char *const *arguments, const char *const *environment,
                            int descriptor);
 
+/* The child of this process with that pid, which may have ended but was not reaped, made by a fork: the
+ * caller's, as a started one. PLAIT_OK or PLAIT_SYSTEM. */
+int plait_prim_child_find(plait_prim_child_t *child, int pid);
+
 /* Blocks until the child has ended: PLAIT_OK, PLAIT_TIMEOUT or PLAIT_INTERRUPTED. Does not reap. */
 int plait_prim_child_wait(const plait_prim_child_t *child, int64_t deadline);
+
+/* The signal by which plait_prim_child_kill ends one. */
+#define PLAIT_PRIM_KILLED 9
 
 /* Ends the child at once; nothing where it has ended. Does not block. */
 void plait_prim_child_kill(const plait_prim_child_t *child);

@@ -13,6 +13,8 @@
 
 /* ---- the child's side ---- */
 
+static int be_a_child(const char *mode);
+
 /* Answers every request with its bytes plus one, until one of type 0. */
 static int answer_all(plait_channel_t *channel)
 {
@@ -68,12 +70,47 @@ static int hear(plait_channel_t *channel)
     return told == record.number && plait_channel_interrupted(channel) == told ? (int)told : 3;
 }
 
+/* Makes copies that are children of that mode. */
+static int be_a_template(const char *mode)
+{
+    int socket, result;
+    if (!plait_template_open())
+        return 9;
+    while ((result = plait_template_hear(&socket)) == PLAIT_OK) {
+        int pid = plait_prim_fork();
+        if (pid == 0) {
+            plait_template_become(socket);
+            return be_a_child(mode);
+        }
+        plait_template_made(socket, pid);
+    }
+    return result == PLAIT_CLOSED ? 7 : 10;
+}
+
+static void sleep_for_ever(void *argument)
+{
+    (void)argument;
+    pause();
+}
+
+static int be_a_template_with_threads(void)
+{
+    plait_prim_thread_t thread;
+    if (plait_prim_thread_start(&thread, sleep_for_ever, NULL, "", 0) != PLAIT_OK)
+        return 11;
+    return be_a_template("answer");
+}
+
 static int be_a_child(const char *mode)
 {
+    if (strncmp(mode, "template ", 9) == 0)
+        return be_a_template(mode + 9);
+    if (strcmp(mode, "threads") == 0)
+        return be_a_template_with_threads();
     plait_channel_t channel;
     if (plait_channel_open(&channel, PLAIT_PRIM_CHILD_DESCRIPTOR) != PLAIT_OK)
         return 9;
-    if (!plait_prim_child_follow(channel.shared->parent))
+    if (!plait_prim_child_follow(channel.shared->starter))
         return 8;
     plait_prim_child_ignore_interrupts();
     if (strcmp(mode, "answer") == 0)
@@ -150,7 +187,7 @@ TEST(questions_and_answers)
     plait_child_death_t death;
     uint64_t random = test_random_start(1);
     REQUIRE(start(&child, "answer") == PLAIT_OK);
-    int pid = child.process.pid;
+    int pid = child.watch.process.pid;
     for (uint64_t number = 1; number < (uint64_t)test_scaled(5000); number++)
         REQUIRE(ask(&child, number, (size_t)test_random_below(&random, 5000)) == PLAIT_OK);
     REQUIRE(ask(&child, 1, plait_ring_limit(&child.channel.requests)) == PLAIT_OK);
@@ -179,7 +216,7 @@ TEST(it_does_not_go_with_the_thread_that_asked_for_it)
     tell_to_end(&child);
     while (!plait_child_has_ended(&child))
         test_sleep(1000000);
-    CHECK(kill(child.process.pid, 0) != 0); /* reaped */
+    CHECK(kill(child.watch.process.pid, 0) != 0); /* reaped */
     plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
     CHECK_EQ(death.number, 7);
 }
@@ -205,7 +242,7 @@ TEST(killed_while_it_is_asked)
         uint64_t last = test_random_below(&random, 50), number = 1;
         while (number < last && ask(&child, number, 100) == PLAIT_OK)
             number++;
-        plait_prim_child_kill(&child.process);
+        plait_prim_child_kill(&child.watch.process);
         while (ask(&child, ++number, 100) == PLAIT_OK)
             continue;
         plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
@@ -246,7 +283,7 @@ TEST(a_child_is_told)
     REQUIRE(plait_ring_reserve_spsc(&child.channel.results, 0, 42, 0, PLAIT_PRIM_FOREVER,
                                     &payload) == PLAIT_OK);
     plait_ring_commit_spsc(&child.channel.results);
-    plait_prim_child_wait(&child.process, PLAIT_PRIM_FOREVER);
+    plait_prim_child_wait(&child.watch.process, PLAIT_PRIM_FOREVER);
     CHECK(plait_channel_use_interrupt(&child.channel, 42)); /* taken back */
     plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
     CHECK_EQ(death.end, PLAIT_PRIM_EXITED);
@@ -258,6 +295,10 @@ TEST(what_cannot_be_run)
     plait_child_t child;
     const char *arguments[] = {"nothing", NULL};
     CHECK_EQ(plait_child_start(&child, "/nonexistent/program", arguments, NULL), PLAIT_SYSTEM);
+    plait_template_t *template;
+    CHECK_EQ(plait_template_start(&template, "/nonexistent/program", arguments, NULL),
+             PLAIT_SYSTEM);
+    CHECK(template == NULL);
 }
 
 TEST(a_child_gets_no_other_files)
@@ -270,7 +311,7 @@ TEST(a_child_gets_no_other_files)
     CHECK(death.number >= 4);
     /* 0 to 2, the channel's map and sockets, the folder's own; a sanitizer may have one */
     CHECK(death.number <= 8);
-    plait_prim_child_kill(&other.process);
+    plait_prim_child_kill(&other.watch.process);
     plait_child_end(&other, PLAIT_PRIM_FOREVER, &death);
 }
 
@@ -295,13 +336,105 @@ TEST(nonsense_over_the_channel)
             if (answered == PLAIT_OK)
                 plait_ring_consume_spsc(&channel->replies);
             if (answered == PLAIT_CORRUPT) /* what a proxy does with such a child */
-                plait_prim_child_kill(&child.process);
-            if (plait_prim_child_wait(&child.process, 0) == PLAIT_OK)
+                plait_prim_child_kill(&child.watch.process);
+            if (plait_prim_child_wait(&child.watch.process, 0) == PLAIT_OK)
                 break;
         }
         plait_child_end(&child, PLAIT_PRIM_FOREVER, &death);
         CHECK(death.end != PLAIT_PRIM_UNKNOWN);
     }
+}
+
+/* ---- copies of a template ---- */
+
+static plait_template_t *start_template(const char *mode)
+{
+    plait_template_t *template;
+    const char *arguments[] = {"test_child", "--child", mode, NULL};
+    CHECK_EQ(plait_template_start(&template, "/proc/self/exe", arguments, NULL), PLAIT_OK);
+    return template;
+}
+
+TEST(copies_answer)
+{
+    plait_template_t *template = start_template("template answer");
+    plait_child_t copies[3];
+    plait_child_death_t death;
+    for (int index = 0; index < 3; index++)
+        REQUIRE(plait_child_copy(&copies[index], template) == PLAIT_OK);
+    CHECK(plait_template_has_served(template));
+    plait_template_release(template); /* the copies have references */
+    for (uint64_t number = 1; number < 100; number++)
+        for (int index = 0; index < 3; index++)
+            REQUIRE(ask(&copies[index], number, 100) == PLAIT_OK);
+    for (int index = 0; index < 3; index++) {
+        int pid = copies[index].watch.process.pid;
+        tell_to_end(&copies[index]);
+        plait_child_end(&copies[index], PLAIT_PRIM_FOREVER, &death);
+        CHECK_EQ(death.pid, pid);
+        CHECK_EQ(death.end, PLAIT_PRIM_EXITED);
+        CHECK_EQ(death.number, 7);
+        CHECK(kill(pid, 0) != 0); /* reaped, also by the template */
+    }
+}
+
+static void copy_and_kill(int index, void *argument)
+{
+    for (int round = 0; round < test_scaled(20); round++) {
+        plait_child_t copy;
+        plait_child_death_t death;
+        REQUIRE(plait_child_copy(&copy, argument) == PLAIT_OK);
+        if ((index + round) % 2 == 0)
+            CHECK_EQ(ask(&copy, 1, 100), PLAIT_OK);
+        plait_prim_child_kill(&copy.watch.process);
+        plait_child_end(&copy, PLAIT_PRIM_FOREVER, &death);
+        CHECK_EQ(death.end, PLAIT_PRIM_SIGNALED);
+        CHECK_EQ(death.number, SIGKILL);
+    }
+}
+
+TEST(several_threads_have_copies_made)
+{
+    plait_template_t *template = start_template("template answer");
+    test_run_threads(4, copy_and_kill, template);
+    plait_template_release(template);
+}
+
+TEST(copies_die_with_their_template)
+{
+    plait_template_t *template = start_template("template answer");
+    plait_child_t copy, another;
+    plait_child_death_t death;
+    REQUIRE(plait_child_copy(&copy, template) == PLAIT_OK);
+    CHECK_EQ(ask(&copy, 1, 100), PLAIT_OK);
+    plait_template_end(template, 0, &death);
+    CHECK_EQ(death.number, SIGKILL);
+    CHECK(plait_template_has_ended(template));
+    CHECK_EQ(ask(&copy, 2, 100), PLAIT_CLOSED);
+    CHECK_EQ(plait_child_copy(&another, template), PLAIT_CLOSED);
+    plait_child_end(&copy, PLAIT_PRIM_FOREVER, &death);
+    CHECK_EQ(death.end, PLAIT_PRIM_SIGNALED);
+    CHECK_EQ(death.number, SIGKILL);
+    plait_template_release(template);
+}
+
+TEST(templates_that_make_no_copies)
+{
+    plait_child_t copy;
+    plait_child_death_t death;
+    plait_template_t *template = start_template("threads");
+    for (int round = 0; round < 2; round++)
+        CHECK_EQ(plait_child_copy(&copy, template), PLAIT_UNSUPPORTED);
+    CHECK(plait_template_has_served(template));
+    plait_template_release(template);
+
+    template = start_template("crash");
+    CHECK_EQ(plait_child_copy(&copy, template), PLAIT_CLOSED);
+    CHECK(!plait_template_has_served(template));
+    plait_template_end(template, PLAIT_PRIM_FOREVER, &death);
+    CHECK_EQ(death.end, PLAIT_PRIM_EXITED);
+    CHECK_EQ(death.number, 9); /* it took the socket for a child's */
+    plait_template_release(template);
 }
 
 /* ---- the parent dies ---- */
@@ -328,7 +461,10 @@ TEST(children_die_with_their_parent)
         pid_t parent = fork();
         if (parent == 0) {
             plait_child_t child;
-            int pid = start(&child, "pause") == PLAIT_OK ? child.process.pid : 0;
+            bool copied = round == 3;
+            int result = copied ? plait_child_copy(&child, start_template("template pause"))
+                                : start(&child, "pause");
+            int pid = result == PLAIT_OK ? child.watch.process.pid : 0;
             if (write(report[1], &pid, sizeof pid) != sizeof pid)
                 _exit(1);
             if (round == 1)

@@ -240,7 +240,20 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
-def hit_a_child(rng: random.Random, pause: float, stop: float) -> signal.Signals | None:
+def own_children() -> list[int]:
+    return children_of(os.getpid())
+
+
+def grandchildren() -> list[int]:
+    return [grandchild for child in own_children() for grandchild in children_of(child)]
+
+
+def hit_a_child(
+    rng: random.Random,
+    pause: float,
+    stop: float,
+    find: Callable[[], list[int]] = own_children,
+) -> signal.Signals | None:
     """After a pause kills one of the children, or stops it for a while.
 
     pause, stop: seconds at most. The signal, or None where there was no child just then.
@@ -248,7 +261,7 @@ def hit_a_child(rng: random.Random, pause: float, stop: float) -> signal.Signals
     time.sleep(rng.random() * pause)
     number = rng.choice([signal.SIGKILL, signal.SIGSEGV, signal.SIGSTOP])
     try:
-        victim = rng.choice(children_of(os.getpid()))
+        victim = rng.choice(find())
         os.kill(victim, number)
         if number == signal.SIGSTOP:
             time.sleep(rng.random() * stop)

@@ -72,12 +72,10 @@ int plait_prim_child_start(plait_prim_child_t *child, const char *program,
     int failed = posix_spawn(&pid, program, &actions, &attributes, argv, envp);
     code = failed == ENOMEM ? PLAIT_NOMEM : failed != 0 ? PLAIT_SYSTEM : PLAIT_OK;
     if (code == PLAIT_OK) {
-        int name = (int)syscall(SYS_pidfd_open, pid, 0); /* close-on-exec by itself */
-        *child = (plait_prim_child_t){.pid = (int)pid, .descriptor = name};
-        if (name < 0) {
+        code = plait_prim_child_find(child, (int)pid);
+        if (code != PLAIT_OK) {
             kill(pid, SIGKILL); /* not reaped by anyone yet, so the pid is still its own */
             waitpid(pid, NULL, 0);
-            code = PLAIT_SYSTEM;
         }
     }
 fail_attributes:
@@ -87,7 +85,16 @@ fail_actions:
     return code;
 }
 
+int plait_prim_child_find(plait_prim_child_t *child, int pid)
+{
+    int name = (int)syscall(SYS_pidfd_open, (pid_t)pid, 0); /* close-on-exec by itself */
+    *child = (plait_prim_child_t){.pid = pid, .descriptor = name};
+    return name < 0 ? PLAIT_SYSTEM : PLAIT_OK;
+}
+
 /* ---- ending ---- */
+
+_Static_assert(PLAIT_PRIM_KILLED == SIGKILL, "the signal by which a child ends");
 
 int plait_prim_child_wait(const plait_prim_child_t *child, int64_t deadline)
 {

@@ -1,4 +1,4 @@
-/* prim/linux/process: telling that the process was forked.
+/* prim/linux/process: forks, and what they tell.
  *
  * Any thread.
  * Design: docs/design/prim.md
@@ -7,6 +7,8 @@
 #include "prim/prim.h"
 
 #include <pthread.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 static uint32_t forks;
 static pthread_once_t watch_once = PTHREAD_ONCE_INIT;
@@ -40,4 +42,16 @@ void plait_prim_after_fork(void (*function)(void))
     /* Release: pairs with the acquire in the child. */
     __atomic_compare_exchange_n(&after_fork, &none, function, false, __ATOMIC_RELEASE,
                                 __ATOMIC_RELAXED);
+}
+
+int plait_prim_fork(void)
+{
+    return (int)fork();
+}
+
+unsigned plait_prim_thread_count(void)
+{
+    struct stat threads;
+    /* a folder has a link for itself, one in the folder above, and one in each folder in it */
+    return stat("/proc/self/task", &threads) == 0 ? (unsigned)threads.st_nlink - 2 : 0;
 }

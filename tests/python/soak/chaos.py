@@ -37,8 +37,13 @@ LONG = 120
 LARGE = 400_000  # bytes: such messages lie in blocks
 
 
+# Set by --copies: what a pool is made with, and where the processes of its workers are.
+options: dict[str, list[str]] = {}
+find_workers = helpers.own_children
+
+
 def only_kept_children() -> bool:
-    return len(helpers.children_of(os.getpid())) <= _plait._count_kept("process")
+    return len(find_workers()) <= _plait._count_kept("process")
 
 
 class Killer:
@@ -65,7 +70,7 @@ class Killer:
 
     def _run(self) -> None:
         while self._asked.get():
-            number = helpers.hit_a_child(self._rng, 0.005, 0.05)
+            number = helpers.hit_a_child(self._rng, 0.005, 0.05, find_workers)
             if number is not None:
                 self.hits[number.name] += 1
 
@@ -83,7 +88,7 @@ class Round:
     def run(self) -> None:
         with (
             tempfile.TemporaryDirectory() as folder,
-            plait.Pool(WORKERS, kind="process") as pool,
+            plait.Pool(WORKERS, kind="process", **options) as pool,
         ):
             marks = Path(folder, "marks")
             marks.touch()
@@ -152,7 +157,11 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--tasks", type=int, default=5000, help="of a round, of either sort")
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(10**6))
+    parser.add_argument("--copies", action="store_true", help="workers are copies of a template")
     args = parser.parse_args()
+    if args.copies:
+        global find_workers
+        options["preload"], find_workers = ["tasks"], helpers.grandchildren
     faulthandler.enable()
     watch.share_one_arena()
     print(f"chaos: seed {args.seed}, {args.seconds:.0f} s", flush=True)
