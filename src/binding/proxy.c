@@ -254,31 +254,39 @@ bool proxy_may_retry(worker_data_t *data, call_t *current, int result, uint32_t 
     return true;
 }
 
+/* Asks for the call of the frame on top, with a new number; *result is what the wire says. False where
+ * no child can be had any more: that is the call's answer. */
+static bool ask(plait_worker_t *worker, worker_data_t *data, call_t *call, int *result)
+{
+    if (proxy_begin(worker, data) < 0) {
+        answer_broken(data->core, &call->answer);
+        return false;
+    }
+    *result = proxy_send_call(data->process, call, data->process->top->request);
+    return true;
+}
+
 /* Answers the call of the frame on top, which the child has been asked already if it has a number. */
 static void answer(plait_worker_t *worker, worker_data_t *data, call_t *call)
 {
-    frame_t *frame = data->process->top;
-    bool asked = frame->request != 0, again = false;
     unsigned attempts = 0;
     int result = PLAIT_OK;
-    if (asked)
+    if (data->process->top->request != 0)
         interrupt_marked(data); /* as in proxy_begin */
-    do {
-        if (!asked && proxy_begin(worker, data) < 0) {
-            answer_broken(data->core, &call->answer);
+    else if (!ask(worker, data, call, &result))
+        return;
+    /* Not when it asks again: a child that does not begin may be stopped, and its ring full soon. */
+    if (result == PLAIT_OK && !proxy_fill_ahead(worker, data))
+        result = PLAIT_RETRY;
+    if (result == PLAIT_OK)
+        result = receive_answer(data, call);
+    while (result != PLAIT_OK && (proxy_may_begin_again(data, result, &attempts) ||
+                                  proxy_may_retry(data, call, result, &call->retries))) {
+        if (!ask(worker, data, call, &result))
             return;
-        }
-        if (!asked)
-            result = proxy_send_call(data->process, call, frame->request);
-        asked = false;
-        /* Once only: a child that does not begin the call may be stopped, and its ring full soon. */
-        if (result == PLAIT_OK && !again && !proxy_fill_ahead(worker, data))
-            result = PLAIT_RETRY;
-        again = true;
         if (result == PLAIT_OK)
             result = receive_answer(data, call);
-    } while (result != PLAIT_OK && (proxy_may_begin_again(data, result, &attempts) ||
-                                    proxy_may_retry(data, call, result, &call->retries)));
+    }
     if (result != PLAIT_OK)
         proxy_answer_failed(data, result, call->flat.function->name, &call->answer);
     else

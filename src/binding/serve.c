@@ -129,14 +129,20 @@ void service_send(service_t *service, plait_letter_t *letter)
         Py_FatalError("plait: the channel to the parent process is damaged");
 }
 
-/* `last`: the request has been answered then, and the one below is the present one, if any is. */
+/* Under the lock: the request is over, and the one below is the present one, if any is. */
+static void end_request(service_t *service)
+{
+    service->heard = service->depth > 0;
+}
+
+/* `last`: the request has been answered then. */
 static void send(service_t *service, plait_letter_t *letter, bool last)
 {
     Py_BEGIN_ALLOW_THREADS
     plait_prim_lock(&service->sending);
     service_send(service, letter);
     if (last)
-        service->heard = service->depth > 0;
+        end_request(service);
     plait_prim_unlock(&service->sending);
     Py_END_ALLOW_THREADS
 }
@@ -471,7 +477,7 @@ static void unhear(service_t *service)
 {
     Py_BEGIN_ALLOW_THREADS
     plait_prim_lock(&service->sending);
-    service->heard = service->depth > 0;
+    end_request(service);
     plait_prim_unlock(&service->sending);
     Py_END_ALLOW_THREADS
 }

@@ -240,6 +240,14 @@ def children_of(pid: int) -> list[int]:
     return found
 
 
+def state_of(pid: int) -> str:
+    """Of a process, as proc(5) has it: "S" asleep, "T" stopped, "Z" a zombie, "" not there."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return ""
+
+
 def own_children() -> list[int]:
     return children_of(os.getpid())
 

@@ -101,6 +101,25 @@ def test_cancelling_what_is_ahead(tmp_path):
             assert [n for n in noted(path) if n >= 100 * turn] == ran
 
 
+def test_cancelling_while_none_is_begun():
+    """What the proxy waits for is recalled with what is ahead of it, and must be asked for again."""
+    rng = random.Random(4)
+    with plait.Pool(1, kind="process") as pool:
+        child = pool.submit(os.getpid).result(LONG)
+        for _ in range(150):
+            short(pool)
+            os.kill(child, signal.SIGSTOP)
+            assert helpers.settles(lambda: helpers.state_of(child) == "T")
+            calls = [pool.submit(abs, -n) for n in range(32)]
+            then = time.perf_counter() + rng.random() * 0.0001
+            while time.perf_counter() < then:
+                pass
+            cancelled = [f.cancel() for f in calls[1:]]
+            os.kill(child, signal.SIGCONT)
+            assert calls[0].result(LONG) == 0
+            assert all(cancelled)
+
+
 def test_cancelling_at_any_instant(pool):
     """Recalls race with what goes ahead, and with the request that the child is about to begin."""
     rng = random.Random(3)
