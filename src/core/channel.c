@@ -28,6 +28,7 @@ static void lay_out(plait_channel_t *channel)
                     base + RINGS_AT + PLAIT_CHANNEL_RING, PLAIT_CHANNEL_RING);
     plait_ring_init(&channel->results, &channel->shared->results,
                     base + RINGS_AT + 2 * PLAIT_CHANNEL_RING, PLAIT_CHANNEL_RING);
+    channel->requests.patience = channel->replies.patience = channel->results.patience = PATIENCE;
     channel->desk = base + RINGS_AT + 3 * PLAIT_CHANNEL_RING;
 }
 
