@@ -37,7 +37,8 @@ typedef struct plait_worker_ops {
     plait_task_t *(*run)(plait_worker_t *worker, plait_task_t *task);
     /* Runs items [low, high) of the job in order; returns how many it ran, at least 1. */
     uint64_t (*run_items)(plait_worker_t *worker, plait_job_t *job, uint64_t low, uint64_t high);
-    /* After each task that is complete and each run_items: what nobody is to wait for. */
+    /* After each task that is complete and each run_items: what nobody is to wait for. May be NULL:
+     * then whoever has waited for a task finds its worker ready for the next one. */
     void (*rest)(plait_worker_t *worker);
     /* Around every sleep: gives up, and takes back, whatever must not be held while blocked. */
     void (*pause)(plait_worker_t *worker);

@@ -329,7 +329,6 @@ const plait_worker_ops_t worker_process_ops = {
     .enter = proxy_enter,
     .run = run,
     .run_items = proxy_run_items,
-    .rest = nothing,
     .pause = nothing,
     .resume = nothing,
     .leave = proxy_leave,

@@ -1,8 +1,8 @@
 /* park: how idle workers sleep and how producers wake them.
  *
  * Invariants: a worker's bit in `announced` is set by that worker alone, in prepare, and cleared
- * once, by the worker itself or by one producer, which has then chosen it and sets its `notified`.
- * A worker blocks only while `notified` is 0. A fence lies between the announcement and the
+ * once, by the worker itself or by one producer, which has then chosen it and sets its slot to CHOSEN.
+ * A worker blocks only while its slot is ASLEEP, which it alone sets it to. A fence lies between the announcement and the
  * worker's last look, and one between a producer's publication and its look at the announcements.
  * Who may call: see park.h.
  * Design: docs/design/park.md
@@ -10,6 +10,9 @@
 #include "core/park.h"
 
 #define WORKERS_PER_MASK 64
+
+/* What a slot's word says. */
+enum { AWAKE, CHOSEN, ASLEEP };
 
 static PLAIT_ATOMIC(uint64_t) *mask_of(plait_park_t *park, unsigned id)
 {
@@ -59,7 +62,7 @@ int plait_park_init(plait_park_t *park, unsigned workers, const plait_alloc_t *a
     for (unsigned i = 0; i < park->masks; i++)
         plait_atomic_init(&park->announced[i], (uint64_t)0);
     for (unsigned i = 0; i < workers; i++)
-        plait_atomic_init(&park->slots[i].notified, (uint32_t)0);
+        plait_atomic_init(&park->slots[i].state, (uint32_t)AWAKE);
     return PLAIT_OK;
 }
 
@@ -72,9 +75,9 @@ void plait_park_fini(plait_park_t *park)
 
 void plait_park_prepare_worker(plait_park_t *park, unsigned id)
 {
-    /* relaxed: erases a stale notification only. A producer that chooses this worker from now on
-     * has seen the bit below, so its store comes after this one. */
-    plait_atomic_store_relaxed(&park->slots[id].notified, (uint32_t)0);
+    /* relaxed: erases a stale choice only. A producer that chooses this worker from now on has seen
+     * the bit below, so its swap comes after this store. */
+    plait_atomic_store_relaxed(&park->slots[id].state, (uint32_t)AWAKE);
     /* acq_rel: the release is for that; the acquire pairs with the producers' clearing of bits. */
     plait_atomic_or_acq_rel(mask_of(park, id), bit_of(id));
 #if !PLAIT_TSAN
@@ -96,19 +99,21 @@ static bool retract(plait_park_t *park, unsigned id)
 
 bool plait_park_cancel_worker(plait_park_t *park, unsigned id)
 {
-    return retract(park, id) || plait_park_wake_one(park);
+    return retract(park, id);
 }
 
 int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline)
 {
     plait_park_slot_t *slot = &park->slots[id];
+    uint32_t awake = AWAKE;
     int outcome = PLAIT_OK;
 
-    /* acquire: pairs with the release in notify. */
-    while (outcome != PLAIT_TIMEOUT && plait_atomic_load_acquire(&slot->notified) == 0)
-        outcome = plait_prim_wait(&slot->notified, 0, deadline, false);
+    /* acquire, both: pairs with the release in notify. */
+    if (plait_atomic_cas_acq_rel(&slot->state, &awake, (uint32_t)ASLEEP))
+        while (outcome != PLAIT_TIMEOUT && plait_atomic_load_acquire(&slot->state) == ASLEEP)
+            outcome = plait_prim_wait(&slot->state, ASLEEP, deadline, false);
 
-    /* Set still after a timeout, or where a notification from an earlier sleep came late. */
+    /* Set still after a timeout, or where a producer's choice of an earlier sleep came late. */
     bool chosen = !retract(park, id);
     return outcome == PLAIT_TIMEOUT && !chosen ? PLAIT_TIMEOUT : PLAIT_OK;
 }
@@ -117,9 +122,9 @@ int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline)
 
 static void notify(plait_park_t *park, unsigned id)
 {
-    /* release: pairs with the acquire in wait. */
-    plait_atomic_store_release(&park->slots[id].notified, (uint32_t)1);
-    plait_prim_wake(&park->slots[id].notified, 1, false);
+    /* acq_rel: the release pairs with the acquire in wait. */
+    if (plait_atomic_swap_acq_rel(&park->slots[id].state, (uint32_t)CHOSEN) == ASLEEP)
+        plait_prim_wake(&park->slots[id].state, 1, false);
 }
 
 static unsigned lowest(uint64_t bits)

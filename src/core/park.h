@@ -21,8 +21,9 @@ typedef struct plait_park plait_park_t;
 
 /* One worker's place to sleep, on a cache line of its own. */
 typedef struct plait_park_slot {
-    /* Set to 0 by its worker in prepare, to 1 by the producer that chose it. */
-    PLAIT_ATOMIC(uint32_t) notified;
+    /* Whether its worker is awake or asleep, which it says itself, or was chosen, as a producer says;
+     * a wait word. */
+    PLAIT_ATOMIC(uint32_t) state;
     char pad[PLAIT_PRIM_CACHE_LINE - sizeof(uint32_t)];
 } plait_park_slot_t;
 
@@ -51,13 +52,12 @@ int plait_park_init(plait_park_t *park, unsigned workers, const plait_alloc_t *a
 void plait_park_fini(plait_park_t *park);
 
 /* Worker `id` announces that it is about to sleep. After it, it must look at every queue once
- * more, and then call exactly one of cancel and wait. */
+ * more, or for a while, and then call exactly one of cancel and wait. */
 void plait_park_prepare_worker(plait_park_t *park, unsigned id);
 
-/* Found something after all; does not block. If a producer had already chosen this worker, the
- * wake-up is passed on to another: this worker may be busy for long with what it found, and that
- * may not be what the producer made visible. False where there is no other: the producer counts on
- * a worker that will not come. */
+/* Found something after all; does not block. False where a producer had already chosen this worker:
+ * it may be busy for long with what it found, and that may not be what the producer made visible. So
+ * it must look whether anything is left in the queues, and then wake another one for that. */
 bool plait_park_cancel_worker(plait_park_t *park, unsigned id);
 
 /* Blocks until woken or the deadline: PLAIT_OK (look for work again; seldom for nothing),
@@ -66,8 +66,8 @@ bool plait_park_cancel_worker(plait_park_t *park, unsigned id);
 int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline);
 
 /* Any thread, after making work visible: wakes one sleeping (or preparing) worker if there is
- * one; returns whether it did. Where nobody sleeps: one fence and one shared load (one for every
- * 64 workers), no system call. Calls one after the other choose different workers. */
+ * one; returns whether it did. No system call where it does not sleep yet, and where nobody does: one
+ * fence and one shared load (one for every 64 workers). Calls one after the other choose different workers. */
 bool plait_park_wake_one(plait_park_t *park);
 
 /* Any thread: wakes every one that sleeps or prepares to. */

@@ -19,7 +19,7 @@
 #define LOOKS_PER_TIME 16
 
 /* A side whose patience is always in vain shows it in one wait out of two to this power. */
-#define VAIN_MAX 6
+#define VAIN_MAX 2
 
 void plait_ring_init(plait_ring_t *ring, plait_ring_shared_t *shared, void *data, uint64_t capacity)
 {
@@ -126,7 +126,10 @@ static int await(plait_ring_t *ring, distance_t distance, uint64_t least,
         if (deadline == 0)
             return PLAIT_TIMEOUT;
         if (next == LOOK && looks_again(ring, looks, deadline, &until)) {
-            plait_prim_relax();
+            if (until != 0 && looks % LOOKS_PER_TIME == 0)
+                plait_prim_yield(); /* to whoever wants this very processor */
+            else
+                plait_prim_relax();
         } else if (next != SLEEP) {
             plait_atomic_store_seq_cst(wanted, 1u);
             next = SLEEP; /* after another look */

@@ -2,7 +2,8 @@
  *
  * A worker looks in the queues of urgent levels, in its own deque (newest first), in the queue of the
  * normal level (oldest first), steals from the others' deques (oldest first), and looks in the queues
- * of the remaining levels; after a short spin it sleeps by the protocol of park.h.
+ * of the remaining levels; it announces by the protocol of park.h that it is about to sleep, looks
+ * around for a short while, and sleeps.
  * Invariants: an item is in one queue or in the hands of one thread; each item holds a reference to
  * its task or job; nothing is pushed from outside unless the gate was entered while open. Design:
  * docs/design/sched.md
@@ -76,25 +77,39 @@ static bool has_items(plait_sched_t *sched)
 
 static void start_workers(plait_sched_t *sched, uint64_t more);
 
-/* By a worker that has found something else than the item for which a producer chose it: if that
- * still waits, another worker is started for it, as the producer would have done. */
-static void start_substitute(plait_sched_t *sched)
+/* Once, before it sleeps: producers choose it rather than wake another worker. */
+static void announce(plait_worker_t *worker)
+{
+    if (!worker->announced)
+        plait_park_prepare_worker(&worker->sched->park, worker->index);
+    worker->announced = true;
+}
+
+/* By a worker that has found an item and that a producer has chosen, perhaps for another one: if
+ * anything still waits, another worker is woken or started for it, as the producer would have done. */
+static void find_substitute(plait_sched_t *sched)
 {
     /* acquire: as in push */
-    if (plait_atomic_load_acquire(&sched->started) < sched->capacity && has_items(sched))
+    if (has_items(sched) && !plait_park_wake_one(&sched->park) &&
+        plait_atomic_load_acquire(&sched->started) < sched->capacity)
         start_workers(sched, 1);
 }
 
-/* Sleeps until woken, unless an item turns up at the last look. */
-static bool find_or_sleep(plait_worker_t *worker, void **item)
+/* Sleeps until woken, unless an item turns up before. It is announced while it looks around, so that
+ * a producer chooses it rather than wake another worker, which would compete for the processor. */
+static __attribute__((noinline)) bool find_or_sleep(plait_worker_t *worker, void **item)
 {
     plait_sched_t *sched = worker->sched;
-    plait_park_prepare_worker(&sched->park, worker->index);
-    if (find(worker, item) || plait_life_is_finished(&sched->life)) {
-        bool settled = plait_park_cancel_worker(&sched->park, worker->index);
-        if (!settled && *item != NULL)
-            start_substitute(sched);
-        return *item != NULL;
+    announce(worker);
+    worker->announced = false;
+    for (int look = 0; look < SPIN_LOOKS; look++) {
+        if (find(worker, item) || plait_life_is_finished(&sched->life)) {
+            bool chosen = !plait_park_cancel_worker(&sched->park, worker->index);
+            if (chosen && *item != NULL)
+                find_substitute(sched);
+            return *item != NULL;
+        }
+        plait_prim_relax();
     }
     sched->ops->pause(worker);
     plait_life_sleep_worker(&sched->life, worker->index);
@@ -108,19 +123,26 @@ static bool next_item(plait_worker_t *worker, void **item)
     plait_sched_t *sched = worker->sched;
     *item = NULL;
     for (;;) {
-        for (int look = 0; look < SPIN_LOOKS; look++) {
+        if (!worker->announced) {
             if (find(worker, item))
                 return true;
-            plait_prim_relax();
+            if (plait_life_is_finished(&sched->life))
+                return false;
         }
-        if (plait_life_is_finished(&sched->life))
-            return false;
         if (find_or_sleep(worker, item))
             return true;
     }
 }
 
 /* ---- running ---- */
+
+/* Whoever waits for the task may take this worker's processor at once, and submit the next: it is to
+ * find a worker announced that has nothing else to do, rather than wake another. */
+static __attribute__((noinline)) void announce_end(plait_worker_t *worker)
+{
+    if (plait_deque_size(&worker->deque) == 0 && plait_levels_is_empty(&worker->sched->levels))
+        announce(worker);
+}
 
 static void run_task(plait_worker_t *worker, plait_task_t *task)
 {
@@ -131,20 +153,31 @@ static void run_task(plait_worker_t *worker, plait_task_t *task)
             sched->ops->abandon(sched, task);
         else
             task = sched->ops->run(worker, task);
+        if (worker->announces)
+            announce_end(worker);
         plait_task_complete_worker(task);
         if (!broken)
-            sched->ops->rest(worker);
+            plait__rest_worker(worker);
     }
     plait_task_release(task);
 }
 
-void plait__item_run_worker(plait_worker_t *worker, void *item)
+/* One that next_item gave. */
+static void run_item(plait_worker_t *worker, void *item)
 {
     plait__range_t *range = plait__range_of_item(item);
     if (range != NULL)
         plait__range_run_worker(worker, range);
     else
         run_task(worker, item);
+}
+
+void plait__item_run_worker(plait_worker_t *worker, void *item)
+{
+    bool announces = worker->announces;
+    worker->announces = false;
+    run_item(worker, item);
+    worker->announces = announces;
 }
 
 static void fini_workers(plait_sched_t *sched)
@@ -220,8 +253,10 @@ static _Thread_local plait_worker_t *current_worker;
 static void work(plait_worker_t *worker)
 {
     void *item;
+    worker->announces = worker->sched->ops->rest == NULL;
     while (next_item(worker, &item))
-        plait__item_run_worker(worker, item);
+        run_item(worker, item);
+    worker->announces = false;
 }
 
 bool plait_worker_help(plait_worker_t *worker, bool own)

@@ -19,6 +19,8 @@ struct plait_worker {
     /* owner only */
     void *data;
     unsigned victim;
+    bool announces; /* itself, as a task ends: it has no rest, and nothing waits below the task */
+    bool announced; /* as one that is about to sleep */
     uint64_t grain_job;  /* the id of the last job of which it ran a range */
     uint64_t grain;      /* and what it learned there */
     int64_t grain_since; /* when it began with that job */
@@ -76,6 +78,12 @@ void plait__range_free(plait__range_t *range);
 
 /* Runs one item of a queue. */
 void plait__item_run_worker(plait_worker_t *worker, void *item);
+
+static inline void plait__rest_worker(plait_worker_t *worker)
+{
+    if (worker->sched->ops->rest != NULL)
+        worker->sched->ops->rest(worker);
+}
 
 /* Runs all of it but what it gives away, and frees it. */
 void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range);

@@ -147,7 +147,7 @@ void plait__range_run_worker(plait_worker_t *worker, plait__range_t *range)
         uint64_t high = range->low + (left < grain ? left : grain);
         uint64_t count = sched->ops->run_items(worker, range->job, range->low, high);
         range->low += count;
-        sched->ops->rest(worker);
+        plait__rest_worker(worker);
         int64_t now = plait_prim_now();
         grain = next_grain(grain, count, now - before, grain_time(now - worker->grain_since));
         before = now;

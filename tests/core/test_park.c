@@ -43,7 +43,7 @@ TEST(cancel_takes_back)
     REQUIRE(plait_park_init(&park, 2, &plait_alloc_system) == PLAIT_OK);
     plait_park_prepare_worker(&park, 1);
     CHECK_EQ(plait_park_sleepers(&park), 1);
-    plait_park_cancel_worker(&park, 1);
+    CHECK(plait_park_cancel_worker(&park, 1));
     CHECK_EQ(plait_park_sleepers(&park), 0);
     CHECK(!plait_park_wake_one(&park));
     plait_park_fini(&park);
@@ -107,15 +107,16 @@ TEST(wake_all_wakes_all)
     plait_park_fini(&park);
 }
 
-TEST(cancel_passes_a_wake_on)
+TEST(cancel_tells_who_was_chosen)
 {
     plait_park_t park;
     REQUIRE(plait_park_init(&park, 2, &plait_alloc_system) == PLAIT_OK);
     plait_park_prepare_worker(&park, 0);
     plait_park_prepare_worker(&park, 1);
     CHECK(plait_park_wake_one(&park)); /* chooses 0 */
-    plait_park_cancel_worker(&park, 0);
-    CHECK_EQ(plait_park_sleepers(&park), 0);
+    CHECK(!plait_park_cancel_worker(&park, 0));
+    CHECK_EQ(plait_park_sleepers(&park), 1);
+    CHECK(plait_park_wake_one(&park)); /* in its place */
     CHECK_EQ(plait_park_wait_worker(&park, 1, PLAIT_PRIM_FOREVER), PLAIT_OK);
     plait_park_fini(&park);
 }
@@ -270,15 +271,18 @@ static void meet(struct meeting *meeting, unsigned id)
     for (int round = 1; round <= meeting->rounds; round++) {
         void *item;
         int result;
+        bool chosen = false;
         while ((result = plait_deque_steal_thief(&meeting->deque, &item)) != PLAIT_OK) {
             if (result == PLAIT_RETRY)
                 continue;
             plait_park_prepare_worker(&meeting->park, id);
             if (plait_deque_size(&meeting->deque) > 0)
-                plait_park_cancel_worker(&meeting->park, id);
+                chosen |= !plait_park_cancel_worker(&meeting->park, id);
             else
                 plait_park_wait_worker(&meeting->park, id, PLAIT_PRIM_FOREVER);
         }
+        if (chosen && plait_deque_size(&meeting->deque) > 0)
+            plait_park_wake_one(&meeting->park);
         atomic_fetch_add(&meeting->present, 1);
         while (atomic_load(&meeting->generation) == round) /* busy with it */
             sched_yield();

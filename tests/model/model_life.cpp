@@ -28,6 +28,7 @@ struct life_suite : rl::test_suite<derived, threads> {
     rl::atomic<int> begun; /* a suite that starts its worker late */
     int deque_count, accepted, ran, completed, destroyed;
     bool splits, drains;
+    bool announced[WORKERS]; /* each the worker's own */
 
     void start(int workers, bool with_deques = false)
     {
@@ -48,6 +49,7 @@ struct life_suite : rl::test_suite<derived, threads> {
         for (int i = 0; i < WORKERS; i++)
             ended[i](RL_INFO) = 0;
         accepted = ran = completed = destroyed = 0;
+        announced[0] = announced[1] = false;
         splits = with_deques;
         drains = false;
         begun.store(0, rl::mo_relaxed, RL_INFO);
@@ -112,6 +114,27 @@ struct life_suite : rl::test_suite<derived, threads> {
                (used && pop(normal + 1, PLAIT_LEVELS, item));
     }
 
+    bool is_empty(unsigned worker)
+    {
+        return (!deque_count || plait_deque_size(deques[worker]) == 0) &&
+               plait_levels_is_empty(queue);
+    }
+
+    bool has_items()
+    {
+        bool any = !plait_levels_is_empty(queue);
+        for (int i = 0; i < deque_count; i++)
+            any = any || plait_deque_size(deques[i]) > 0;
+        return any;
+    }
+
+    void announce(unsigned worker)
+    {
+        if (!announced[worker])
+            plait_park_prepare_worker(park, worker);
+        announced[worker] = true;
+    }
+
     void run(unsigned worker, void *item)
     {
         RL_ASSERT((int)(*(rl::var<int> *)item)(RL_INFO) == 1);
@@ -122,6 +145,8 @@ struct life_suite : rl::test_suite<derived, threads> {
             accepted++;
             plait_park_wake_one(park);
         }
+        if (is_empty(worker)) /* as announce_end */
+            announce(worker);
         completed++;
     }
 
@@ -129,14 +154,17 @@ struct life_suite : rl::test_suite<derived, threads> {
     bool next(unsigned worker, void **item)
     {
         for (;;) {
-            if (find(worker, item))
+            if (!announced[worker] && find(worker, item))
                 return true;
-            if (plait_life_is_finished(life))
+            if (!announced[worker] && plait_life_is_finished(life))
                 return false;
-            plait_park_prepare_worker(park, worker);
+            announce(worker);
+            announced[worker] = false;
             *item = NULL;
             if (find(worker, item) || plait_life_is_finished(life)) {
-                plait_park_cancel_worker(park, worker);
+                bool chosen = !plait_park_cancel_worker(park, worker);
+                if (chosen && *item && has_items())
+                    plait_park_wake_one(park);
                 if (*item)
                     return true;
                 continue;

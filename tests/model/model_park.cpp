@@ -38,6 +38,11 @@ struct park_suite : rl::test_suite<derived, threads> {
         return false;
     }
 
+    bool is_any_left()
+    {
+        return items.load(rl::mo_relaxed, RL_INFO) > 0;
+    }
+
     /* One item, as a worker gets it. It looks a last time by taking, as a worker that steals
      * does. */
     void consume(unsigned worker)
@@ -47,7 +52,8 @@ struct park_suite : rl::test_suite<derived, threads> {
                 return;
             plait_park_prepare_worker(park, worker);
             if (take()) { /* last look */
-                plait_park_cancel_worker(park, worker);
+                if (!plait_park_cancel_worker(park, worker) && is_any_left())
+                    plait_park_wake_one(park);
                 return;
             }
             RL_ASSERT(plait_park_wait_worker(park, worker, PLAIT_PRIM_FOREVER) == PLAIT_OK);

@@ -38,13 +38,16 @@ struct outside_suite : rl::test_suite<derived, threads> {
     void consume(unsigned worker)
     {
         void *item;
+        bool chosen = false;
         while (plait_inject_pop_mpmc(queue, &item) != PLAIT_OK) {
             plait_park_prepare_worker(park, worker);
             if (!plait_inject_is_empty(queue))
-                plait_park_cancel_worker(park, worker);
+                chosen |= !plait_park_cancel_worker(park, worker);
             else
                 plait_park_wait_worker(park, worker, PLAIT_PRIM_FOREVER);
         }
+        if (chosen && !plait_inject_is_empty(queue))
+            plait_park_wake_one(park);
         RL_ASSERT((int)(*(rl::var<int> *)item)(RL_INFO) == 1);
     }
 
@@ -103,15 +106,18 @@ struct inside : rl::test_suite<inside, 2> {
     {
         void *item;
         int result;
+        bool chosen = false;
         while ((result = plait_deque_steal_thief(deque, &item)) != PLAIT_OK) {
             if (result == PLAIT_RETRY)
                 continue;
             plait_park_prepare_worker(park, worker);
             if (plait_deque_size(deque) > 0)
-                plait_park_cancel_worker(park, worker);
+                chosen |= !plait_park_cancel_worker(park, worker);
             else
                 plait_park_wait_worker(park, worker, PLAIT_PRIM_FOREVER);
         }
+        if (chosen && plait_deque_size(deque) > 0)
+            plait_park_wake_one(park);
         RL_ASSERT((int)(*(rl::var<int> *)item)(RL_INFO) == 1);
     }
 
