@@ -678,6 +678,7 @@ def test_pools_that_go_when_others_go(kind):
 
     def ended():
         plait.Pool(1, kind=kind)  # with a pool that goes, those go whose workers have ended
+        _plait._end_kept(False)
         return Holdings.now().threads <= held.threads
 
     assert helpers.settles(ended), (held, Holdings.now())
