@@ -102,7 +102,7 @@ def test_cancelling_what_is_ahead(tmp_path):
 
 
 def test_cancelling_while_none_is_begun():
-    """What the proxy waits for is recalled with what is ahead of it, and must be asked for again."""
+    """What the proxy waits for is recalled with what is ahead, and must be asked for again."""
     rng = random.Random(4)
     with plait.Pool(1, kind="process") as pool:
         child = pool.submit(os.getpid).result(LONG)
