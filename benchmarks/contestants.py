@@ -27,7 +27,7 @@ MULTIPROCESSING = "multiprocessing.Pool"
 PLAIT_THREAD = "plait thread"
 PLAIT_INTERPRETER = "plait interpreter"
 PLAIT_PROCESS = "plait process"
-PLAIT_COPIES = "plait process, preload=[]"
+PLAIT_COPIES = "plait process, preload"
 HERE_ITSELF = "this process"
 
 
@@ -80,8 +80,10 @@ def _plait() -> Iterator[Contestant]:
         yield Contestant(f"plait {kind}", lambda workers, kind=kind: plait.Pool(workers, kind=kind))
 
 
-# Processes that are copies of one.
-COPIES = Contestant(PLAIT_COPIES, lambda workers: plait.Pool(workers, kind="process", preload=[]))
+# Processes that are copies of one, which has what they run; so has a forkserver that of __main__.
+COPIES = Contestant(
+    PLAIT_COPIES, lambda workers: plait.Pool(workers, kind="process", preload=["work"])
+)
 
 
 def _serves(contestant: Contestant) -> bool:

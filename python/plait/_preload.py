@@ -57,7 +57,7 @@ def serve_copies(names: "tuple[str, ...]") -> bool:
     """In the template: imports the modules, and makes copies until nobody needs any more; then
     False. True in each copy.
     """
-    from plait import _plait
+    from plait import _plait, _resemble, _reuse  # noqa: F401  which every copy needs at once
 
     if not _plait._template_begin():
         return False

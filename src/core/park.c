@@ -2,8 +2,9 @@
  *
  * Invariants: a worker's bit in `announced` is set by that worker alone, in prepare, and cleared
  * once, by the worker itself or by one producer, which has then chosen it and sets its slot to CHOSEN.
- * A worker blocks only while its slot is ASLEEP, which it alone sets it to. A fence lies between the announcement and the
- * worker's last look, and one between a producer's publication and its look at the announcements.
+ * A worker blocks only while its slot is ASLEEP, which it alone sets it to. A fence lies between the
+ * announcement and the worker's last look, and one between a producer's publication and its look at
+ * the announcements.
  * Who may call: see park.h.
  * Design: docs/design/park.md
  */
