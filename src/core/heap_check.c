@@ -3,8 +3,6 @@
  * Owner only.
  * Design: docs/design/heap.md
  */
-#define PLAIT_UNIT "heap"
-
 #include "core/heap_internal.h"
 
 /* ---- statistics ---- */
