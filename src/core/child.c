@@ -5,12 +5,6 @@
  */
 #include "core/child.h"
 
-/* What starts one, in its watcher's thread. */
-typedef struct command {
-    const char *program;
-    const char *const *arguments, *const *environment;
-} command_t;
-
 static plait_child_t *child_of(plait_watch_t *watch)
 {
     return (plait_child_t *)watch;
@@ -18,15 +12,14 @@ static plait_child_t *child_of(plait_watch_t *watch)
 
 static int run_command(plait_watch_t *watch, void *how)
 {
-    const command_t *command = how;
-    return plait_prim_child_start(&watch->process, command->program, command->arguments,
-                                  command->environment, child_of(watch)->channel.other_socket);
+    plait_command_t *command = how;
+    command->socket = child_of(watch)->channel.other_socket;
+    return plait_watch_run(watch, how);
 }
 
 static int copy_template(plait_watch_t *watch, void *how)
 {
     plait_child_t *child = child_of(watch);
-    (void)how;
     return plait_template_copy(child->origin, child->channel.other_socket, &watch->process);
 }
 
@@ -62,7 +55,7 @@ static int start(plait_child_t *child, int starter, const plait_watch_ops_t *ops
 int plait_child_start(plait_child_t *child, const char *program, const char *const *arguments,
                       const char *const *environment)
 {
-    command_t command = {program, arguments, environment};
+    plait_command_t command = {program, arguments, environment, -1};
     child->origin = NULL;
     return start(child, plait_prim_process_id(), &of_command, &command);
 }

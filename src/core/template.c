@@ -24,22 +24,9 @@ typedef struct answer {
 
 /* ---- this process's side ---- */
 
-typedef struct command {
-    const char *program;
-    const char *const *arguments, *const *environment;
-    int socket;
-} command_t;
-
 static plait_template_t *template_of(plait_watch_t *watch)
 {
     return (plait_template_t *)watch;
-}
-
-static int run_command(plait_watch_t *watch, void *how)
-{
-    const command_t *command = how;
-    return plait_prim_child_start(&watch->process, command->program, command->arguments,
-                                  command->environment, command->socket);
 }
 
 static void tell(plait_watch_t *watch)
@@ -50,7 +37,7 @@ static void tell(plait_watch_t *watch)
     plait_prim_wake(&template->ended, INT32_MAX, false);
 }
 
-static const plait_watch_ops_t watch_ops = {run_command, plait_watch_reap, tell};
+static const plait_watch_ops_t watch_ops = {plait_watch_run, plait_watch_reap, tell};
 
 int plait_template_start(plait_template_t **template, const char *program,
                          const char *const *arguments, const char *const *environment)
@@ -65,7 +52,7 @@ int plait_template_start(plait_template_t **template, const char *program,
     plait_atomic_init(&made->references, 1u);
     made->socket = sockets[0];
     question_t hello = {HELLO, plait_prim_process_id()};
-    command_t command = {program, arguments, environment, sockets[1]};
+    plait_command_t command = {program, arguments, environment, sockets[1]};
     result = plait_prim_socket_tell(made->socket, &hello, sizeof hello, -1);
     if (result == PLAIT_OK)
         result = plait_watch_start(&made->watch, &watch_ops, &command);

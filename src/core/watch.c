@@ -70,6 +70,13 @@ void plait_watch_end(plait_watch_t *watch, int64_t deadline, plait_child_death_t
     plait_prim_child_close(&watch->process);
 }
 
+int plait_watch_run(plait_watch_t *watch, void *how)
+{
+    const plait_command_t *command = how;
+    return plait_prim_child_start(&watch->process, command->program, command->arguments,
+                                  command->environment, command->socket);
+}
+
 plait_prim_end_t plait_watch_reap(plait_watch_t *watch, int *number)
 {
     return plait_prim_child_reap(&watch->process, number);

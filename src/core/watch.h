@@ -49,7 +49,15 @@ void plait_watch_await(const plait_watch_t *watch, int64_t deadline);
 /* Its owner, once: likewise; says how it ended, and gives back what it used. */
 void plait_watch_end(plait_watch_t *watch, int64_t deadline, plait_child_death_t *death);
 
-/* How the processes end that this one has started itself. */
+/* What starts a process by plait_prim_child_start. */
+typedef struct plait_command {
+    const char *program;
+    const char *const *arguments, *const *environment;
+    int socket; /* the process's, copied */
+} plait_command_t;
+
+/* Ops for such a process; `how` is the command. */
+int plait_watch_run(plait_watch_t *watch, void *how);
 plait_prim_end_t plait_watch_reap(plait_watch_t *watch, int *number);
 
 #endif
