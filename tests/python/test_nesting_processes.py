@@ -510,6 +510,7 @@ def test_nothing_is_left_of_nesting():
 
     use()
     held = helpers.Holdings.now()
-    for _ in range(3):
+    for _ in range(9):
         use()
-    assert helpers.settled(held, 0), (held, helpers.Holdings.now())
+    # an allocator may map some memory more
+    assert helpers.settled(held, 8), (held, helpers.Holdings.now())
