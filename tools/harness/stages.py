@@ -178,7 +178,7 @@ def _soak() -> bool:
     stays locked in the child, for ever. test_signals.py forks where no lock is contended.
     """
     pairs = [(name, kind) for name in _soaked() for kind in ("thread", "interpreter", "process")]
-    seconds = float(os.environ.get("SOAK_SECONDS", "240")) / len(pairs)
+    seconds = float(os.environ.get("SOAK_SECONDS", "180")) / len(pairs)
     soak: list[Word] = [CHECKOUT / "tests/python/soak", "--seconds", f"{seconds:.0f}"]
     results = []
     for name, kind in pairs:
