@@ -226,26 +226,24 @@ def files_of_process() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
+def _state_and_parent(pid: int) -> tuple[str, int]:
+    """Of a process, as proc(5) has them; "" and 0 where it is not there."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return "", 0
+    return fields[0], int(fields[1])
+
+
 def children_of(pid: int) -> list[int]:
     """Every process whose parent is `pid`, zombies too."""
-    found = []
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            try:
-                fields = Path(f"/proc/{name}/stat").read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[1]) == pid:
-                found.append(int(name))
-    return found
+    processes = [int(name) for name in os.listdir("/proc") if name.isdigit()]
+    return [one for one in processes if _state_and_parent(one)[1] == pid]
 
 
 def state_of(pid: int) -> str:
-    """Of a process, as proc(5) has it: "S" asleep, "T" stopped, "Z" a zombie, "" not there."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return ""
+    """Of a process: "S" asleep, "T" stopped, "Z" a zombie, "" not there."""
+    return _state_and_parent(pid)[0]
 
 
 def own_children() -> list[int]:

@@ -5,7 +5,6 @@ import functools
 import os
 import signal
 import sys
-import time
 
 import helpers
 import jobs
@@ -114,10 +113,13 @@ def template_of(pool):
     return parent
 
 
+def have_both_started(pool, folder):
+    list(pool.map(functools.partial(jobs.meet, os.fspath(folder), 2), range(2), chunksize=1))
+
+
 def test_one_process_has_imported_it_for_all(copies, tmp_path):
     pool = copies(2)
-    meet = functools.partial(jobs.meet, os.fspath(tmp_path), 2)
-    list(pool.map(meet, range(2), chunksize=1))  # both workers are there
+    have_both_started(pool, tmp_path)
     told = set(pool.map(preloaded.importer, range(500), chunksize=5))
     assert len({by for by, _, _ in told}) == 1
     assert {by for by, _, _ in told} == {parent for _, parent, _ in told}
@@ -155,8 +157,7 @@ def test_what_is_kept_has_its_template(monkeypatch):
 
 def test_copies_differ_where_they_must(copies, tmp_path):
     pool = copies(2)
-    meet = functools.partial(jobs.meet, os.fspath(tmp_path), 2)
-    list(pool.map(meet, range(2), chunksize=1))
+    have_both_started(pool, tmp_path)
     numbers = [*pool.map(preloaded.next_global_number, range(200), chunksize=1)]
     assert len(set(numbers)) == 200
 
@@ -170,8 +171,7 @@ def numpy_number(_=None):
 def test_copies_have_random_numbers_of_their_own(copies, tmp_path):
     pytest.importorskip("numpy")
     pool = copies(2, ["numpy"])
-    meet = functools.partial(jobs.meet, os.fspath(tmp_path), 2)
-    list(pool.map(meet, range(2), chunksize=1))
+    have_both_started(pool, tmp_path)
     told = [*pool.map(numpy_number, range(200), chunksize=1)]
     assert len({pid for pid, _ in told}) == 2
     assert len({number for _, number in told}) == 200
@@ -267,6 +267,13 @@ def begin_to_spin(path):
     jobs.spin()
 
 
+def spin_once(path):
+    """Ends at once where it has been begun before."""
+    again = os.path.exists(path)
+    jobs.append(path, "begun")
+    return again or jobs.spin()
+
+
 def test_a_template_that_dies(copies, tmp_path):
     pool = copies(1)
     for n in range(3):
@@ -278,10 +285,11 @@ def test_a_template_that_dies(copies, tmp_path):
         assert type(error) is plait.WorkerDied
         assert error.signal == signal.SIGKILL
         assert template_of(pool) != template
-    retried = pool.options(retries=2).submit(time.sleep, 0.5)
-    assert helpers.settles(retried.running, LONG)
-    os.kill(template_of(pool), signal.SIGKILL)
-    assert retried.result(LONG) is None
+    template, begun = template_of(pool), tmp_path / "retried"
+    retried = pool.options(retries=2).submit(spin_once, os.fspath(begun))
+    assert helpers.settles(begun.exists, LONG)
+    os.kill(template, signal.SIGKILL)
+    assert retried.result(LONG) is True
 
 
 @pytest.mark.parametrize(

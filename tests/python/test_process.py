@@ -32,11 +32,7 @@ def pool():
 
 def is_gone(pid):
     """Whether a process has ended: gone, or a zombie that only its parent has to reap."""
-    try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
-        return True
-    return state in "ZX"
+    return helpers.state_of(pid) in ("", "Z", "X")
 
 
 # ---- one crash is one failed task ----
