@@ -80,9 +80,8 @@ void map_abandon_items(plait_sched_t *sched, plait_job_t *job, uint64_t low, uin
  * an exception. */
 PyObject *serve(void);
 
-/* serve_template.c, in the process that children are copies of. Early: false where its parent is gone.
- * Then: makes copies until nobody needs any more; true in each copy, which is a child yet to serve. */
-bool template_begin(void);
+/* serve_template.c, in the process that children are copies of: makes copies until nobody needs any
+ * more; true in each copy, which is a child yet to serve. */
 bool template_serve(void);
 
 /* In a process worker's child, on its main thread: the worker; else NULL. */

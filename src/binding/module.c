@@ -3,6 +3,7 @@
 #include "binding/binding.h"
 #include "binding/isolation.h"
 #include "binding/kept.h"
+#include "core/template.h"
 
 #include <unistd.h>
 
@@ -154,7 +155,7 @@ PyDoc_STRVAR(template_begin_doc,
 
 static PyObject *module_template_begin(PyObject *Py_UNUSED(module), PyObject *Py_UNUSED(ignored))
 {
-    return PyBool_FromLong(template_begin());
+    return PyBool_FromLong(plait_template_open());
 }
 
 PyDoc_STRVAR(template_serve_doc,

@@ -22,11 +22,6 @@ static bool copy(int socket)
     return false;
 }
 
-bool template_begin(void)
-{
-    return plait_template_open();
-}
-
 bool template_serve(void)
 {
     for (;;) {

@@ -88,7 +88,7 @@ void plait_park_prepare_worker(plait_park_t *park, unsigned id)
 }
 
 /* Takes the announcement back; false where a producer has chosen the worker first. */
-static bool retract(plait_park_t *park, unsigned id)
+bool plait_park_cancel_worker(plait_park_t *park, unsigned id)
 {
     /* acquire, both: where the bit is gone, pairs with the release in choose: the producer's
      * work is visible. The load spares the usual case of a woken worker a write to the shared
@@ -96,11 +96,6 @@ static bool retract(plait_park_t *park, unsigned id)
     if (!(plait_atomic_load_acquire(mask_of(park, id)) & bit_of(id)))
         return false;
     return plait_atomic_and_acq_rel(mask_of(park, id), ~bit_of(id)) & bit_of(id);
-}
-
-bool plait_park_cancel_worker(plait_park_t *park, unsigned id)
-{
-    return retract(park, id);
 }
 
 int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline)
@@ -115,7 +110,7 @@ int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline)
             outcome = plait_prim_wait(&slot->state, ASLEEP, deadline, false);
 
     /* Set still after a timeout, or where a producer's choice of an earlier sleep came late. */
-    bool chosen = !retract(park, id);
+    bool chosen = !plait_park_cancel_worker(park, id);
     return outcome == PLAIT_TIMEOUT && !chosen ? PLAIT_TIMEOUT : PLAIT_OK;
 }
 
@@ -140,7 +135,7 @@ static int choose(plait_park_t *park, unsigned mask)
     uint64_t seen = announced_in(park, mask);
     while (seen) {
         uint64_t bit = (uint64_t)1 << lowest(seen);
-        /* acq_rel: the release pairs with retract; the acquire with prepare's release. */
+        /* acq_rel: the release pairs with cancel; the acquire with prepare's release. */
         seen = plait_atomic_and_acq_rel(&park->announced[mask], ~bit);
         if (seen & bit)
             return (int)lowest(bit);

@@ -67,7 +67,8 @@ int plait_park_wait_worker(plait_park_t *park, unsigned id, int64_t deadline);
 
 /* Any thread, after making work visible: wakes one sleeping (or preparing) worker if there is
  * one; returns whether it did. No system call where it does not sleep yet, and where nobody does: one
- * fence and one shared load (one for every 64 workers). Calls one after the other choose different workers. */
+ * fence and one shared load (one for every 64 workers). Calls one after the other choose different
+ * workers. */
 bool plait_park_wake_one(plait_park_t *park);
 
 /* Any thread: wakes every one that sleeps or prepares to. */

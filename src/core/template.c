@@ -9,6 +9,9 @@
 
 #include "plait/error.h"
 
+/* How long one may take to end that nobody needs any more, in ns; then it is killed. */
+#define GRACE INT64_C(10000000000)
+
 enum { HELLO, COPY, REAP, END };
 
 typedef struct question {
@@ -80,7 +83,7 @@ void plait_template_release(plait_template_t *template)
     const question_t end = {.what = END};
     plait_prim_socket_tell(template->socket, &end, sizeof end, -1);
     plait_prim_descriptor_close(template->socket);
-    plait_watch_end(&template->watch, plait_prim_now() + PLAIT_TEMPLATE_GRACE, &ignored);
+    plait_watch_end(&template->watch, plait_prim_now() + GRACE, &ignored);
     free(template);
 }
 

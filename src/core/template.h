@@ -11,9 +11,6 @@
 
 #include "core/watch.h"
 
-/* How long one may take to end that nobody needs any more, in ns; then it is killed. */
-#define PLAIT_TEMPLATE_GRACE INT64_C(10000000000)
-
 /* ---- this process's side ---- */
 
 typedef struct plait_template {
